@@ -46,6 +46,7 @@ from benchmarks.sizes import measure_sizes
 from benchmarks.suite import measure_gradbench, measure_recurrences
 from benchmarks.suites.measure import measure_suites
 from benchmarks.table import Row, table
+from benchmarks.tables import measure_tables
 from benchmarks.timing import collector_off, one_core, paired, quick, ratio, repeated, timed
 from benchmarks.ways import measure_ways
 from benchmarks.workloads import moons
@@ -206,6 +207,7 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "native-training": measure_native_training,
     "microgpt": measure_microgpt,
     "ways": measure_ways,
+    "tables": measure_tables,
     "captured": measure_captured,
     "calls": measure_calls,
     "rosenbrock": measure_rosenbrock,

@@ -16,7 +16,7 @@ from . import __version__, terminal
 from .compiler.kernel import BaseKernel
 from .compiler.options import Backend
 from .runtime.errors import FlatgradError, OptionError
-from .tabular.training import PATIENCE
+from .tabular.settings import PATIENCE
 
 if TYPE_CHECKING:
     _Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -253,8 +253,9 @@ def _add_train(commands: _Commands) -> None:
         about="Train a multi-layer perceptron on a CSV file with a header, and write it to a folder: the model, its "
         "preprocessing, the history, a picture of it, and the training loop as Python that needs no packages. Numbers "
         "are standardised, a missing one is taken as the mean; texts become one input per category. Statistics come "
-        "from the training rows alone. Training stops when the validation loss gets no better, and the best epoch is "
-        "kept. After Ctrl-C what was trained until then is written.",
+        "from the training rows alone. Of a small table, many runs that leave some rows out say how good the model is, "
+        "and how long to train it on all rows. Otherwise training stops when the validation loss gets no better, and "
+        "the best epoch is kept. After Ctrl-C what was trained until then is written.",
         end=_examples(
             ("flatgrad train iris.csv --target species", "classes, or numbers: the column says"),
             ("flatgrad train houses.csv --target price --hidden none", "a linear model"),
@@ -269,7 +270,13 @@ def _add_train(commands: _Commands) -> None:
     data.add_argument(
         "--categorical", type=_names, default=(), metavar="A,B", help="columns of numbers that are categories"
     )
-    data.add_argument("--validation", type=float, default=0.2, metavar="F", help="fraction to validate on (0.2)")
+    data.add_argument(
+        "--folds", type=int, metavar="N",
+        help="cross-validate on so many folds, then train on all rows (default: 10 up to 2,000 rows); 0: do not",
+    )  # fmt: skip
+    data.add_argument(
+        "--validation", type=float, metavar="F", help="without folds: fraction of rows to validate on (default: 0.2)"
+    )
     model = train.add_argument_group("model")
     model.add_argument(
         "--hidden", type=_sizes, default=(16, 16), metavar="N,N", help='sizes of hidden layers, or "none" (16,16)'
@@ -390,6 +397,7 @@ def _train(options: argparse.Namespace) -> int:
         echo=_echo,
         note=terminal.note,
         table=screen.table,
+        started=0.0,
     )
     if history.interrupted:
         terminal.error("interrupted; what was trained until then is written")

@@ -57,10 +57,12 @@ def small(tmp_path):
 
 @pytest.fixture
 def run(tmp_path, capsys):
-    """Run the command line; return the exit status, standard output and the errors."""
+    """Run the command line, without folds; return the exit status, standard output and the errors."""
 
     def run(*arguments):
         capsys.readouterr()
+        if arguments[0] == "train":
+            arguments = [*arguments, "--folds", 0]
         status = cli.main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err
@@ -208,7 +210,7 @@ def test_the_written_loop_trains_to_the_written_model(small, tmp_path, run):
     assert {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imported} <= {
         "math", "random",
     }  # fmt: skip
-    preprocessing, part, _ = tabular.prepare(small, Settings("kind", seed=7))
+    preprocessing, part, _ = tabular.prepare(small, Settings("kind", seed=7, folds=0))
     assert preprocessing == TabularModel.load(folder).preprocessing
     module = {}
     exec(source, module)
@@ -258,7 +260,7 @@ def test_options_reach_the_training(small, tmp_path, run):
     assert "accuracy of the training rows" in out
 
 
-@pytest.mark.parametrize("optimizer", sorted(training.OPTIMIZERS))
+@pytest.mark.parametrize("optimizer", sorted(tabular.settings.OPTIMIZERS))
 def test_every_optimiser_lowers_the_loss(small, tmp_path, run, optimizer):
     status, _, _ = run(
         "train", small, "--target", "kind", "--optimizer", optimizer, "--hidden", "none", "--out", tmp_path
@@ -336,7 +338,7 @@ def test_the_report_compares_with_a_constant_and_a_linear_model(tmp_path, run):
     assert status == 0
     saved = json.loads((folder / "history.json").read_text(encoding="utf-8"))["report"]
     table = read_csv(data)
-    _, training_rows, validation_rows = training._prepare(table, "regress", Settings("y"), str)
+    _, training_rows, validation_rows, *_ = training._prepare(table, "regress", Settings("y", folds=0), str)
     X, y = np.array(training_rows.inputs), np.array(training_rows.targets)
     slopes = np.linalg.solve(np.cov(X.T, bias=True), (X - X.mean(axis=0)).T @ (y - y.mean()) / len(y))
     predicted = y.mean() + (np.array(validation_rows.inputs) - X.mean(axis=0)) @ slopes
@@ -365,7 +367,7 @@ def test_the_constant_is_the_most_frequent_class_of_the_training_rows():
     target = training.ClassTarget("kind", ("big", "small"))
     training_rows = training.Part([[0.0]] * 3, [1.0, 1.0, 0.0])
     validation_rows = training.Part([[0.0]] * 3, [0.0, 0.0, 1.0])
-    assert report._constant(target, training_rows, validation_rows) == {"accuracy": 1 / 3}
+    assert report.constant_measures(target, training_rows, validation_rows, 1.0) == {"accuracy": 1 / 3}
 
 
 def test_the_verdict_names_the_better_of_both():
@@ -637,7 +639,7 @@ def test_a_training_that_diverges(tmp_path, fails, optimizer):
 def trained(tmp_path_factory):
     """A folder with a model, trained once."""
     folder = tmp_path_factory.mktemp("trained")
-    settings = Settings("kind", hidden=(2,), epochs=1)
+    settings = Settings("kind", hidden=(2,), epochs=1, folds=0)
     tabular.train(write_rows(folder / "small.csv", small_rows()), settings, folder / "model", echo=str, progress=False)
     return folder / "model"
 
@@ -777,6 +779,8 @@ def test_ctrl_c_in_a_process_of_its_own(small, tmp_path):
         "0",
         "--hidden",
         "none",
+        "--folds",
+        "0",
     ]
     process = subprocess.Popen(
         [*arguments, "--out", str(tmp_path / "model")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

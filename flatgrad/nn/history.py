@@ -48,6 +48,7 @@ class History:
     interrupted: bool = False
     stopped_early: bool = False
     best_epoch: int | None = None
+    _step_seconds: float = 0.0  # of processor time, for the steps alone
     _printed: Callable[[], str] | None = None
     _saved: Callable[[bool, str], str] | None = None
 

@@ -45,13 +45,13 @@ class Reruns:
             leaves = self._kernel.stages.leaf_numbers()
             self._code.leaves[: len(leaves)] = leaves
 
+    def load(self, X: Array, y: Array) -> None:
+        """Take a table for the next steps; it may have fewer rows, whose numbers alone may then be in an order."""
+        self.X[: len(X)], self.y[: len(y)] = X, y
+
     def begin(self, parameters: Any) -> Array:
         """What is trained, parameters and the optimiser's state, as a run begins."""
         return np.concatenate([parameters, np.zeros(len(self.step.state) * len(parameters))])
-
-    def numbers(self, steps: int) -> Array:
-        """The numbers of the first steps, such as learning rates, in a row each."""
-        return np.array([self.step.optimizer.step_numbers(k) for k in range(steps)], dtype=float).reshape(steps, -1)
 
     def advance(self, trained: Array, numbers: Array, order: Array) -> None:
         """Make steps.

@@ -28,6 +28,16 @@ class NonFiniteLossError(FlatgradError, ArithmeticError):
     """The loss of a training step is NaN or infinite."""
 
 
+def progress_bar(name: str, steps: int, made: int = 0) -> Any:
+    """A bar that counts steps, on a terminal or in a notebook; elsewhere None."""
+    if "IPython" in sys.modules:  # in a notebook the bar is a widget
+        from tqdm.auto import tqdm
+    else:
+        from tqdm import tqdm
+    bar = tqdm(total=steps, initial=made, desc=name, unit="step", disable=None)
+    return None if bar.disable else bar
+
+
 class Run:
     """One run of `fit`."""
 
@@ -125,7 +135,9 @@ class Run:
                 limits.append(self.checkpoint_every - k % self.checkpoint_every)
             return min(limits)
 
+        begun = time.process_time()
         for first, losses, parameters, state in self._chunks(loop, strict, limit):
+            history._step_seconds += time.process_time() - begun
             k = first + len(losses) - 1
             if strict and not finite(losses[-1]):
                 raise NonFiniteLossError(
@@ -155,6 +167,7 @@ class Run:
                 bar.set_postfix(loss=f"{losses[-1]:.4g}", refresh=False)
             if ended:
                 break
+            begun = time.process_time()
 
     def _chunks(self, loop: Loop, strict: bool, limit: Callable[[int], int]) -> Iterator[Chunk]:
         """The chunks of a loop. Where something that the loss captured has changed, a new loop goes on from there."""
@@ -176,14 +189,7 @@ class Run:
         )
 
     def _bar(self, progress: bool) -> Any:
-        if not progress:
-            return None
-        if "IPython" in sys.modules:  # in a notebook the bar is a widget
-            from tqdm.auto import tqdm
-        else:
-            from tqdm import tqdm
-        bar = tqdm(total=self.plan.steps, initial=self.step.steps, desc="training", unit="step", disable=None)
-        return None if bar.disable else bar
+        return progress_bar("training", self.plan.steps, self.step.steps) if progress else None
 
     def _note_epochs(self) -> None:
         """Note the epochs that are complete, where nothing but their loss belongs to them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import hashlib
 import json
@@ -142,9 +143,9 @@ class TabularModel:
         for layer in self.network.layers:
             out = []
             for neuron in layer.neurons:
-                end = start + len(neuron.w)
-                act = sum((w * each for w, each in zip(parameters[start:end], x, strict=True)), parameters[end])
-                out.append(neuron.activation(act) if neuron.nonlin else act)
+                other, end = copy.copy(neuron), start + len(neuron.w)
+                other.w, other.b = list(parameters[start:end]), parameters[end]
+                out.append(other(x))
                 start = end + 1
             x = out
         scores: list[Any] = x
@@ -217,7 +218,7 @@ class TabularModel:
             preprocessing = Preprocessing.from_dict(about)
             hidden, activation = tuple(map(int, about["hidden"])), about["activation"]
             # Without building a model: a file of this size cannot hold more parameters.
-            fits = 8 * parameters_of(preprocessing, hidden) < len(content)
+            fits = 8 * parameters_of(preprocessing.inputs, hidden, preprocessing.target.scores) < len(content)
             result = cls.new(preprocessing, hidden, activation, seed=0) if fits else None
         except InputError:
             raise
@@ -230,9 +231,9 @@ class TabularModel:
         return result
 
 
-def parameters_of(preprocessing: Preprocessing, hidden: Sequence[int]) -> int:
+def parameters_of(inputs: int, hidden: Sequence[int], scores: int) -> int:
     """How many parameters a model has, without building it."""
-    sizes = [preprocessing.inputs, *hidden, preprocessing.target.scores]
+    sizes = [inputs, *hidden, scores]
     return sum((nin + 1) * nout for nin, nout in pairwise(sizes))
 
 

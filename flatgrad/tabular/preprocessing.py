@@ -171,6 +171,15 @@ class Preprocessing:
         inputs: list[list[float]] = np.hstack([column.encode(table, note) for column in self.columns]).tolist()
         return inputs
 
+    def missing(self, table: Table) -> Array:
+        """Where a number is missing: a row of booleans for each row, with one for each column of numbers."""
+        numbers = [column.name for column in self.columns if isinstance(column, NumberColumn)]
+        return (
+            np.array([[cell is None for cell in table.cells(name)] for name in numbers], dtype=bool)
+            .reshape(len(numbers), len(table))
+            .T
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """A description for JSON, from which `from_dict` makes the same preprocessing."""
         columns, target = (

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,8 @@ class Report:
         linear: of a linear model, the least squares of the training rows (of classes: of one score per class); empty
             where it would have too many inputs.
         constant: what the baseline predicts, in words.
+        folds: with cross-validation, the measures of each fold, for "validation", "baseline" and "linear". What these
+            attributes hold then are their means.
     """
 
     training: dict[str, float] = field(default_factory=dict)
@@ -51,6 +54,13 @@ class Report:
     baseline: dict[str, float] = field(default_factory=dict)
     linear: dict[str, float] = field(default_factory=dict)
     constant: str = "mean"
+    folds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    @classmethod
+    def of_folds(cls, model: TabularModel, training: Part, folds: dict[str, dict[str, list[float]]]) -> Report:
+        """Measure a model on the rows that it was trained on; all else is the mean over folds."""
+        means = {name: {each: math.fsum(v) / len(v) for each, v in of.items()} for name, of in folds.items()}
+        return cls(measures(model, training), **means, constant=_constant_of(model.preprocessing.target), folds=folds)
 
     @classmethod
     def of(cls, model: TabularModel, training: Part, validation: Part) -> Report:
@@ -59,21 +69,26 @@ class Report:
         return cls(
             measures(model, training),
             measures(model, validation),
-            _constant(target, training, part),
-            _linear(target, training, part),
-            "most frequent class" if isinstance(target, ClassTarget) else "mean",
+            constant_measures(target, training, part, _scale(target)),
+            linear_measures(target, training, part, _scale(target)),
+            _constant_of(target),
         )
 
     def rows(self) -> list[list[str]]:
         """A table: a row per measure, a column per model."""
-        parts = {"training": self.training}
+        parts = {"training": "training"}
         if self.validation:
-            parts["validation"] = self.validation
+            parts["rows left out" if self.folds else "validation"] = "validation"
         if self.linear:
-            parts["linear model"] = self.linear
-        parts[f"always the {self.constant}"] = self.baseline
-        body = [[name, *(_figure(part.get(name, math.nan)) for part in parts.values())] for name in self.training]
+            parts["linear model"] = "linear"
+        parts[f"always the {self.constant}"] = "baseline"
+        body = [[name, *(self._cell(part, name) for part in parts.values())] for name in self.training]
         return [["", *parts], *body]
+
+    def _cell(self, part: str, name: str) -> str:
+        """A figure; of folds with the standard deviation over them."""
+        figure, each = _figure(getattr(self, part).get(name, math.nan)), self.folds.get(part, {}).get(name, [])
+        return f"{figure} ± {float(np.std(each)):.2g}" if each and figure != "-" else figure
 
     def verdict(self, *, advice: bool = True) -> str:
         """How the model compares with the simple ones, in a sentence; `advice`: and how to get a better one."""
@@ -84,8 +99,12 @@ class Report:
         if self.linear:
             rivals["a linear model"] = self.linear[name]
         best = max(rivals, key=lambda rival: sign * rivals[rival])
-        rows = "validation" if self.validation else "training"
-        figures = f"{name} of the {rows} rows: {_figure(own)}, against {_figure(rivals[best])}"
+        rows = "rows left out" if self.folds else "validation rows" if self.validation else "training rows"
+        figures = f"{name} of the {rows}: {_figure(own)}, against {_figure(rivals[best])}"
+        if self.folds:
+            others = self.folds["linear" if best == "a linear model" else "baseline"][name]
+            pairs = list(zip(self.folds["validation"][name], others, strict=True))
+            figures += f"; better in {sum(sign * a > sign * b for a, b in pairs)} of {len(pairs)} folds"
         if sign * own > sign * rivals[best]:
             return f"better than {best} ({figures})"
         remedy = "; --hidden none trains one" if advice and best == "a linear model" else ""
@@ -96,11 +115,31 @@ def measures(model: TabularModel, part: Part) -> dict[str, float]:
     """The mean loss of the rows, and the accuracy; or for numbers the RMSE in the target's unit, and R²."""
     if not len(part):
         return {}
-    target, results = model.preprocessing.target, model.measure(*part.arrays)
+    target = model.preprocessing.target
+    return measures_of(target, model.measure(*part.arrays), part, _scale(target))
+
+
+def measures_of(target: Target, results: Array, part: Part, scale: float) -> dict[str, float]:
+    """The measures of rows, by their losses and scores.
+
+    Args:
+        target: of the model.
+        results: what `TabularModel.measure` returned for the rows.
+        part: the rows.
+        scale: of a target of numbers, in its unit.
+    """
     if isinstance(target, ClassTarget):
         loss = math.fsum(results[:, 0].tolist()) / len(part)
-        return {"loss": loss, **_hits(winners(results[:, 1:]).tolist(), part)}
-    return _errors(results[:, 1].tolist(), part.targets, target.scale)
+        return {"loss": loss, **_hits(winners(results[:, 1:]), part)}
+    return _errors(results[:, 1].tolist(), part.targets, scale)
+
+
+def _scale(target: Target) -> float:
+    return target.scale if isinstance(target, NumberTarget) else 1.0
+
+
+def _constant_of(target: Target) -> str:
+    return "most frequent class" if isinstance(target, ClassTarget) else "mean"
 
 
 def winners(scores: Array) -> Array:
@@ -112,8 +151,8 @@ def winners(scores: Array) -> Array:
     return (scores[:, 0] >= 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)
 
 
-def _hits(predicted: Sequence[int], part: Part) -> dict[str, float]:
-    return {"accuracy": sum(k == y for k, y in zip(predicted, part.targets, strict=True)) / len(part)}
+def _hits(predicted: Any, part: Part) -> dict[str, float]:
+    return {"accuracy": int(np.count_nonzero(np.equal(predicted, part.arrays[1]))) / len(part)}
 
 
 def _errors(predicted: Sequence[float], targets: Sequence[float], scale: float) -> dict[str, float]:
@@ -128,25 +167,26 @@ def _in_unit(errors: dict[str, float]) -> dict[str, float]:
     return {name: errors[name] for name in MEASURES["number"]}
 
 
-def _constant(target: Target, training: Part, part: Part) -> dict[str, float]:
+def constant_measures(target: Target, training: Part, part: Part, scale: float) -> dict[str, float]:
+    """The measures of always predicting the most frequent class, or the mean, of the training rows."""
     if isinstance(target, NumberTarget):
-        return _in_unit(_errors([0.0] * len(part), part.targets, target.scale))
+        return _in_unit(_errors([0.0] * len(part), part.targets, scale))
     frequent = max(range(len(target.classes)), key=training.targets.count)
     return _hits([frequent] * len(part), part)
 
 
-def _linear(target: Target, training: Part, part: Part) -> dict[str, float]:
+def linear_measures(target: Target, training: Part, part: Part, scale: float) -> dict[str, float]:
     """Least squares with an intercept; where inputs depend on each other, the solution of least norm."""
     if len(training.inputs[0]) > _MOST_INPUTS:
         return {}
-    inputs, others = (np.column_stack([np.array(rows.inputs), np.ones(len(rows))]) for rows in (training, part))
-    targets = np.array(training.targets)
+    inputs, others = (np.column_stack([rows.arrays[0], np.ones(len(rows))]) for rows in (training, part))
+    targets = training.arrays[1]
     if isinstance(target, ClassTarget):
         targets = np.eye(len(target.classes))[targets.astype(int)]
     predicted = others @ np.linalg.lstsq(inputs, targets, rcond=None)[0]
     if isinstance(target, ClassTarget):
-        return _hits(predicted.argmax(axis=1).tolist(), part)
-    return _in_unit(_errors(predicted.tolist(), part.targets, target.scale))
+        return _hits(predicted.argmax(axis=1), part)
+    return _in_unit(_errors(predicted.tolist(), part.targets, scale))
 
 
 def plain_table(rows: Sequence[Sequence[str]]) -> str:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import math
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from .. import nn
-from ..nn.layers import activations
-from ..nn.plots import new_figure
-from ..runtime.errors import InputError, MissingExtraError, OptionError, RangeError
-from ..runtime.files import make_folder, write_atomically
+from ..compiler.machine.native import available
+from ..compiler.program.progress import preparing
+from ..nn.batches import Plan, Rows
+from ..nn.run import Run, progress_bar
+from ..nn.step import TrainStep
+from ..runtime.errors import InputError, OptionError, RangeError
+from ..runtime.files import make_folder
 from ..runtime.wording import count_of
-from .model import MODEL, PREPROCESSING, TabularModel, loss_of, parameters_of
+from . import folder as files
+from .folds import CrossValidation, cross_validate, start_seed
+from .model import TabularModel, loss_of, parameters_of
 from .preprocessing import (
+    Array,
     ClassTarget,
     Note,
     NumberTarget,
@@ -33,13 +39,9 @@ from .preprocessing import (
     with_target,
 )
 from .report import MEASURES, Part, Report, measures, plain_table
+from .settings import DECAYS, Settings
 from .table import Table, listed, read_csv
 
-#: After so many epochs without a better validation loss the training stops.
-PATIENCE = 20
-HISTORY, CHART, PICTURE, LOOP = "history.json", "loss.svg", "loss.png", "training_loop.py"
-
-TASKS = ("auto", "classify", "regress")
 _FEWEST_ROWS = 10
 #: The default number of epochs, and the least number of steps, for which there may be more epochs.
 _EPOCHS, _STEPS = 50, 500
@@ -47,70 +49,11 @@ _EPOCHS, _STEPS = 50, 500
 _BATCH, _OPERATIONS = 16, 200_000
 #: Compiling takes about 20 microseconds for each; more operations than these are a mistake.
 _MOST_OPERATIONS = 4_000_000
-
-#: By name on the command line: the default learning rate, and a function that makes the optimiser. AdamW's weight decay
-#: is large (PyTorch's is 0.01) because tables are small: it prevented overfitting of iris, breast-cancer and diabetes.
-OPTIMIZERS: dict[str, tuple[float, Callable[[nn.Schedule], nn.Optimizer]]] = {
-    "adam": (0.01, nn.Adam),
-    "adamw": (0.01, lambda rate: nn.AdamW(rate, weight_decay=0.5)),
-    "sgd": (0.05, lambda rate: nn.SGD(rate, momentum=0.9)),
-    "rmsprop": (0.003, nn.RMSprop),
-}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train.
-
-    Attributes:
-        target: the column to predict.
-        task: "classify", "regress", or "auto": what the target column makes likely.
-        hidden: the sizes of the hidden layers; none: a linear model.
-        activation: of the hidden layers.
-        epochs: how often each training row is used; by default 50, or more where that would be fewer than 500 steps.
-        batch_size: rows per step; by default 16, or fewer for a model so wide that compiling would take long.
-        optimizer: "adamw" (with weight decay 0.5), "adam", "sgd" (with momentum 0.9) or "rmsprop".
-        lr: the learning rate at the start, from which it falls along half a cosine to a hundredth; by default 0.01 for
-            Adam and AdamW, 0.05 for SGD, 0.003 for RMSprop.
-        seed: of the split, the initialisation and the shuffling.
-        validation: the fraction of rows that is set aside for validation; 0: none.
-        patience: how many epochs without a better validation loss end the training; 0: none do. The best epoch is kept
-            in any case.
-        ignore: columns to leave out.
-        categorical: columns to take as categories though they hold numbers, or many different texts.
-    """
-
-    target: str
-    task: str = "auto"
-    hidden: tuple[int, ...] = (16, 16)
-    activation: str = "tanh"
-    epochs: int | None = None
-    batch_size: int | None = None
-    optimizer: str = "adamw"
-    lr: float | None = None
-    seed: int = 0
-    validation: float = 0.2
-    patience: int = PATIENCE
-    ignore: tuple[str, ...] = ()
-    categorical: tuple[str, ...] = ()
-
-    def check(self) -> None:
-        """Raise `OptionError` for a setting that makes no sense, called as on the command line."""
-        options = (("task", TASKS), ("optimizer", tuple(OPTIMIZERS)), ("activation", activations()))
-        for name, choices in options:
-            if getattr(self, name) not in choices:
-                raise OptionError(f"--{name}: {getattr(self, name)!r} is none of {', '.join(choices)}")
-        for name, number in (("epochs", self.epochs), ("batch-size", self.batch_size)):
-            if number is not None and number < 1:
-                raise OptionError(f"--{name} must be at least 1, got {number}")
-        if self.patience < 0:
-            raise OptionError(f"--patience must not be negative, got {self.patience}; 0 means never to stop early")
-        if any(size < 1 for size in self.hidden):
-            raise OptionError(f"--hidden: sizes must be at least 1, got {','.join(map(str, self.hidden))}")
-        if self.lr is not None and not 0 < self.lr < math.inf:
-            raise OptionError(f"--lr must be a positive number, got {self.lr:g}")
-        if not 0 <= self.validation < 1:
-            raise OptionError(f"--validation must be at least 0 and less than 1, got {self.validation:g}")
+#: The default number of folds; up to how many rows there are any; how many operations one round of them may take; and
+#: how many all of up to so many repetitions should take, which is about one and a half seconds.
+_FOLDS, _FOLD_ROWS, _FOLD_OPERATIONS, _REPEAT_OPERATIONS, _REPEATS = 10, 2_000, 3e10, 1e10, 10
+#: Of a model that is trained on all rows, so many runs from other initial parameters are made, and the best is kept.
+_STARTS = 5
 
 
 def train(
@@ -124,10 +67,13 @@ def train(
     note: Note = lambda text: None,
     table: Callable[[Sequence[Sequence[str]]], str] = plain_table,
     progress: bool = True,
+    started: float | None = None,
 ) -> tuple[TabularModel, nn.History, Report]:
     """Train a model on a CSV file and write it to a folder, with its history, a picture and the generated source.
 
-    With validation rows, the model is that of the epoch with the least validation loss.
+    Of a small table, a cross-validation says how long to train on all rows; the validation losses of the history are
+    its means, and the report has the measures of the rows left out. With validation rows, the model is that of the
+    epoch with the least validation loss.
 
     Args:
         path: the file.
@@ -139,6 +85,8 @@ def train(
         note: is called with remarks on the data, such as columns that were left out.
         table: turns rows of texts, the first of them the header, into a text for `echo`.
         progress: whether to show a progress bar (on a terminal).
+        started: the processor time (`time.process_time()`) from which the share of the steps is counted; by default
+            that of the call.
 
     Returns:
         The model, the history, and how good the model is. If Ctrl-C ended the run, `history.interrupted` is true, and
@@ -151,44 +99,57 @@ def train(
         NonFiniteLossError: if the training diverges.
         KeyboardInterrupt: if Ctrl-C came before the first step was complete; nothing is written.
     """
+    begun = time.process_time() if started is None else started
     settings.check()
-    _check_folder(folder, overwrite)
+    files.check_folder(folder, overwrite)
     data, task = _read(path, settings, note)
-    preprocessing, training, validation = _prepare(data, task, settings, note)
+    preprocessing, training, validation, folds, missing = _prepare(data, task, settings, note)
     echo(_description(data, task, preprocessing))
-    split = f"{len(training):,} rows to train on"
-    echo(split + (f", {len(validation):,} to validate (seed {settings.seed})" if validation else ", none to validate"))
 
-    count = parameters_of(preprocessing, settings.hidden)
-    batch, epochs = _size(count, len(training), settings)
+    sizes = preprocessing.inputs, settings.hidden, preprocessing.target.scores
+    count = parameters_of(*sizes)
+    batch, epochs = _size(count, len(training), settings, folds)
+    repeats = _repeats(count, len(training), epochs, folds, settings) if folds else 0
+    echo(_rows(len(training), len(validation), folds, repeats, settings.seed))
     model = TabularModel.new(preprocessing, settings.hidden, settings.activation, settings.seed)
     make_folder(folder)
-    sizes = " -> ".join(map(str, [preprocessing.inputs, *settings.hidden, preprocessing.target.scores]))
-    echo(f"model: {sizes}, {settings.activation}, {count:,} parameters")
-    at_most = "at most " if validation and settings.patience else ""
+    texts = " -> ".join(map(str, [sizes[0], *sizes[1], sizes[2]]))
+    echo(f"model: {texts}, {settings.activation}, {count:,} parameters")
+    at_most = "at most " if folds or (validation and settings.patience) else ""
     per_epoch = count_of(-(-len(training) // batch), "step")
     echo(f"{settings.optimizer}, batches of {batch}, {at_most}{epochs} epochs of {per_epoch}\n")
 
-    started = time.perf_counter()
+    clock, cross_validation = time.perf_counter(), None
     try:
-        history = _fit(model, training, validation, settings, batch, epochs, progress)
+        if folds:
+            history, cross_validation = _fit_folds(
+                model, training, missing, settings, folds, repeats, batch, epochs, progress
+            )
+        else:
+            history = _fit(model, training, validation, settings, batch, epochs, progress)
     except (RangeError, nn.NonFiniteLossError) as error:
-        rate = settings.lr or OPTIMIZERS[settings.optimizer][0]
         raise nn.NonFiniteLossError(
-            f"the training diverged: its numbers became too large for floats; give a smaller --lr than {rate:g}"
+            "the training diverged: its numbers became too large for floats; give a smaller --lr than "
+            f"{settings.rate:g}"
         ) from error
     if history.interrupted and not history.steps:  # during compilation: there is nothing to write
         raise KeyboardInterrupt
-    echo(_summary(history, time.perf_counter() - started - history.seconds))
-    report = Report.of(model, training, validation)
+    if cross_validation is None:
+        echo(_summary(history, time.perf_counter() - clock - history.seconds))
+        report = Report.of(model, training, validation)
+    else:
+        echo(_summary_of_folds(cross_validation, folds, history))
+        report = Report.of_folds(model, training, cross_validation.folds)
     echo(table(report.rows()))
     echo(f"\n{report.verdict(advice=bool(settings.hidden))}")
     title = f"{settings.target} of {Path(data.name).name}"
     if overwrite:
-        (folder / PICTURE).unlink(missing_ok=True)  # of an earlier run
-    paths = _write(folder, model, history, report, settings, title, path)
-    paths += _plot(folder, history, title, note) if plot else []
-    echo(f"\nwritten to {folder}: {', '.join(path.name for path in paths)}")
+        (folder / files.PICTURE).unlink(missing_ok=True)  # of an earlier run
+    paths = files.write(folder, model, history, report, settings, folds, cross_validation, title, path)
+    paths += files.plot(folder, history, title, note) if plot else []
+    steps, all_of_it = history._step_seconds, time.process_time() - begun
+    echo(f"\nthe steps took {steps:.2f} of {all_of_it:.2f} s of processor time ({100 * steps / all_of_it:.0f} %)")
+    echo(f"written to {folder}: {', '.join(path.name for path in paths)}")
     return model, history, report
 
 
@@ -201,7 +162,8 @@ def prepare(path: Path | str, settings: Settings, note: Note = lambda text: None
         note: is called with remarks on the data.
 
     Returns:
-        The preprocessing, and the two parts, with `inputs`, a list of numbers per row, and `targets`.
+        The preprocessing, and the two parts (with folds all rows are in the first one), with `inputs`, a list of
+        numbers per row, and `targets`.
 
     Raises:
         InputError: for a file that cannot be used.
@@ -209,7 +171,7 @@ def prepare(path: Path | str, settings: Settings, note: Note = lambda text: None
     """
     settings.check()
     data, task = _read(Path(path), settings, note)
-    return _prepare(data, task, settings, note)
+    return _prepare(data, task, settings, note)[:3]
 
 
 def _read(path: Path, settings: Settings, note: Note) -> tuple[Table, str]:
@@ -224,12 +186,25 @@ def _read(path: Path, settings: Settings, note: Note) -> tuple[Table, str]:
     return data, task
 
 
-def _check_folder(folder: Path, overwrite: bool) -> None:
-    """Before anything is computed: whether it is a folder, and has no model that would be lost."""
-    if folder.exists() and not folder.is_dir():
-        raise OptionError(f"--out {folder} is a file, and a folder is needed")
-    if not overwrite and any((folder / name).exists() for name in (MODEL, PREPROCESSING)):
-        raise OptionError(f"{folder} has a model already; give another folder with --out, or --overwrite to replace it")
+def _rows(training: int, validation: int, folds: int, repeats: int, seed: int) -> str:
+    """How many rows are for what."""
+    text = f"{training:,} rows to train on"
+    if folds:
+        times = f", {repeats} times" if repeats > 1 else ""
+        return f"{text}, each left out of one of {folds} folds{times} (seed {seed})"
+    return text + (f", {validation:,} to validate (seed {seed})" if validation else ", none to validate")
+
+
+def _summary_of_folds(result: CrossValidation, folds: int, history: nn.History) -> str:
+    """How the folds ended, and what they have chosen."""
+    ended = "interrupted" if result.interrupted else "stopped early" if result.stopped_early else "trained"
+    decay = "" if result.decay is None else f" and weight decay {result.decay:g}"
+    return (
+        f"{ended}: {count_of(folds * result.repeats, 'fold')}, {count_of(result.steps, 'step')}; the rows left out had "
+        f"the least loss after {count_of(result.epochs, 'epoch')}{decay.replace('and', 'with')}\n"
+        f"trained on all rows with these: {count_of(history.steps, 'step')}, from the best of "
+        f"{count_of(_STARTS, 'start')}\n"
+    )
 
 
 def _summary(history: nn.History, compiling: float) -> str:
@@ -247,8 +222,19 @@ def _summary(history: nn.History, compiling: float) -> str:
 # --- the data -----------------------------------------------------------------------------------------------------
 
 
-def _prepare(table: Table, task: str, settings: Settings, note: Note) -> tuple[Preprocessing, Part, Part]:
-    """Split the rows, and make inputs and targets of both parts; the training part alone decides how."""
+class _Prepared(NamedTuple):
+    preprocessing: Preprocessing
+    training: Part
+    validation: Part
+    folds: int
+    missing: Array
+
+
+def _prepare(table: Table, task: str, settings: Settings, note: Note) -> _Prepared:
+    """Split the rows, and make inputs and targets of both parts; the training part alone decides how.
+
+    With folds all rows are in the training part; where their numbers are missing is returned, too.
+    """
     target = settings.target
     kinds = kinds_of(table, target, settings.ignore, settings.categorical, note)
     classes: list[str] = []
@@ -258,11 +244,13 @@ def _prepare(table: Table, task: str, settings: Settings, note: Note) -> tuple[P
     else:
         numbers = target_numbers(table, target)  # type: ignore[assignment]
         groups = [list(range(len(table)))]
-    order, aside = split(groups, settings.validation, settings.seed)
-    if settings.validation and not aside:
-        raise OptionError(f"--validation {settings.validation:g} of {len(table)} rows is less than one row")
+    folds = _folds(table, kinds, len(classes), settings)
+    fraction = 0.0 if folds else 0.2 if settings.validation is None else settings.validation
+    order, aside = split(groups, fraction, settings.seed)
+    if fraction and not aside:
+        raise OptionError(f"--validation {fraction:g} of {len(table)} rows is less than one row")
     if len(order) < max(2, len(classes)):
-        raise OptionError(f"--validation {settings.validation:g} leaves {len(order)} of {len(table)} rows to train on")
+        raise OptionError(f"--validation {fraction:g} leaves {len(order)} of {len(table)} rows to train on")
     training, validation = table.take(order), table.take(aside)
     columns = columns_for(training, kinds, note)
     about: Target = ClassTarget(target, tuple(classes))
@@ -279,7 +267,33 @@ def _prepare(table: Table, task: str, settings: Settings, note: Note) -> tuple[P
             targets = [about.standardise(number) for number in targets]
         return Part(preprocessing.encode(rows, noted), targets)
 
-    return preprocessing, part(training, order, "training"), part(validation, aside, "validation")
+    parts = part(training, order, "training"), part(validation, aside, "validation")
+    return _Prepared(preprocessing, *parts, folds, preprocessing.missing(training) if folds else np.empty((0, 0)))
+
+
+def _folds(table: Table, kinds: Mapping[str, str], classes: int, settings: Settings) -> int:
+    """The number of folds; 0 if there is no cross-validation."""
+    rows, asked = len(table), settings.folds
+    if asked is not None:
+        if asked > rows:
+            raise OptionError(f"--folds {asked} of {rows} rows leaves folds empty")
+        return asked if asked > 1 else 0
+    if settings.validation is not None or rows > _FOLD_ROWS or not available():
+        return 0
+    inputs = sum(1 if kind == "number" else len(set(table.column(name))) for name, kind in kinds.items())
+    count = parameters_of(inputs, settings.hidden, classes if classes > 2 else 1)
+    return _FOLDS if _fold_operations(count, rows, _EPOCHS, _FOLDS, settings) <= _FOLD_OPERATIONS else 0
+
+
+def _fold_operations(parameters: int, rows: int, epochs: int, folds: int, settings: Settings) -> float:
+    """About how many operations one round of folds takes."""
+    return 6.0 * parameters * rows * epochs * folds * (len(DECAYS) if settings.optimizer == "adamw" else 1)
+
+
+def _repeats(parameters: int, rows: int, epochs: int, folds: int, settings: Settings) -> int:
+    """How many partitions into folds there are: the fewer rows, the more, since each says less."""
+    operations = _fold_operations(parameters, rows, epochs, folds, settings)
+    return int(max(1, min(_REPEATS, _REPEAT_OPERATIONS / operations)))
 
 
 def split(groups: Sequence[Sequence[int]], fraction: float, seed: int) -> tuple[list[int], list[int]]:
@@ -314,12 +328,12 @@ def _description(table: Table, task: str, preprocessing: Preprocessing) -> str:
 # --- training -----------------------------------------------------------------------------------------------------
 
 
-def _size(parameters: int, rows: int, settings: Settings) -> tuple[int, int]:
+def _size(parameters: int, rows: int, settings: Settings, folds: int) -> tuple[int, int]:
     """The batch size and the number of epochs."""
     # Forward a multiplication and an addition for each weight, backward twice that.
     per_row = 6 * parameters
     batch = settings.batch_size or max(1, min(_BATCH, _OPERATIONS // per_row))
-    batch = min(batch, rows)
+    batch = min(batch, rows - -(-rows // folds) if folds else rows)
     if batch * per_row > _MOST_OPERATIONS:
         raise OptionError(
             f"a step on {count_of(batch, 'row')} would be a program of {batch * per_row / 1e6:,.0f} million "
@@ -332,12 +346,7 @@ def _size(parameters: int, rows: int, settings: Settings) -> tuple[int, int]:
 def _fit(
     model: TabularModel, training: Part, validation: Part, settings: Settings, batch: int, epochs: int, progress: bool
 ) -> nn.History:
-    network, target = model.network, model.preprocessing.target
-    loss = loss_of(target)
-
-    def batch_loss(X: Any, y: Any) -> Any:
-        return loss([network(x) for x in X], list(y))
-
+    target, batch_loss = model.preprocessing.target, _batch_loss(model)
     latest: dict[str, float] = {}
 
     def measured(name: str) -> Callable[[Any, Any], float]:
@@ -351,13 +360,11 @@ def _fit(
         return metric
 
     names = ["loss", *MEASURES[target.kind]] if validation else []
-    rate, make = OPTIMIZERS[settings.optimizer]
-    rate = settings.lr or rate
-    steps = epochs * -(-len(training) // batch)
+    ((_, optimizer),) = settings.optimizers(epochs * -(-len(training) // batch), 0)
     history = nn.fit(
         batch_loss,
-        network,
-        make(nn.cosine_decay(rate, rate / 100, steps)),
+        model.network,
+        optimizer,
         training.inputs,
         training.targets,
         epochs=epochs,
@@ -373,68 +380,71 @@ def _fit(
     return history
 
 
-# --- the folder ---------------------------------------------------------------------------------------------------
+def _batch_loss(model: TabularModel) -> Callable[[Any, Any], Any]:
+    """The mean loss of a batch."""
+    network, loss = model.network, loss_of(model.preprocessing.target)
+
+    def batch_loss(X: Any, y: Any) -> Any:
+        return loss([network(x) for x in X], list(y))
+
+    return batch_loss
 
 
-def _write(
-    folder: Path,
-    model: TabularModel,
-    history: nn.History,
-    report: Report,
-    settings: Settings,
-    title: str,
-    data: Path,
-) -> list[Path]:
-    paths = model.save(folder)
-    names = (
-        "interrupted", "stopped_early", "best_epoch", "seconds", "steps_per_epoch", "loss", "epoch_loss",
-        "validation_loss", "metrics",
-    )  # fmt: skip
-    about = {
-        "settings": asdict(settings),
-        "report": asdict(report),
-        **{name: getattr(history, name) for name in names},
-    }
-    text = json.dumps(_without_nan(about), indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(folder / HISTORY, text.encode() + b"\n")
-    write_atomically(folder / CHART, history.svg(title).encode())
-    loop = history.save_source(folder / LOOP, rolled=True, about=_about_loop(data, settings))
-    return [*paths, folder / HISTORY, folder / CHART, loop]
+def _fit_folds(
+    model: TabularModel, training: Part, missing: Array, settings: Settings, folds: int, repeats: int, batch: int,
+    epochs: int, progress: bool,
+) -> tuple[nn.History, CrossValidation]:  # fmt: skip
+    """Train on all rows, for as many epochs, and with the weight decay, that a cross-validation has found best."""
+    per_epoch = -(-len(training) // batch)
+    optimizers = settings.optimizers(epochs * per_epoch, folds)
+    step = TrainStep(_batch_loss(model), optimizers[0][1], model.network, dynamic=True)
 
+    def start(number: int) -> list[float]:
+        return TabularModel.new(model.preprocessing, model.hidden, model.activation, number).parameters
 
-def _about_loop(data: Path, settings: Settings) -> str:
-    """How to get the numbers that the written loop takes, for its docstring."""
-    names = "target", "task", "seed", "validation", "ignore", "categorical"  # what the numbers depend on
-    default = Settings(settings.target)
-    given = [name for name in names if name == "target" or getattr(settings, name) != getattr(default, name)]
-    options = ", ".join(f"{name}={getattr(settings, name)!r}" for name in given)
-    return (
-        "The rows as numbers, with categories encoded and numbers standardised:\n\n"
-        "    from flatgrad.tabular import Settings, prepare\n"
-        f"    _, training, _ = prepare({str(data)!r}, Settings({options}))\n"
-        "    for step, loss, parameters, state in train(training.inputs, training.targets, steps=100):\n"
-        "        print(step, loss)\n\n"
-        "Comments with a line quote the statement of flatgrad/tabular/training.py that is computed there: `network`\n"
-        "is the model, and `loss` the mean loss of a batch."
-    )
+    steps = folds * repeats * len(optimizers) * epochs * per_epoch
+    bar = progress_bar("cross-validation", steps) if progress else None
 
+    def show(made: int, loss: float) -> None:
+        if bar is not None:
+            bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+            bar.update(made)
 
-def _plot(folder: Path, history: nn.History, title: str, note: Note) -> list[Path]:
-    """The history, drawn by Matplotlib."""
     try:
-        figure = new_figure(7.0, 3.4 + 1.4 * len(history.metrics))
-    except MissingExtraError as error:
-        note(f"{PICTURE} is not drawn: {error}")
-        return []
-    nn.plot_history(history, ax=figure.subplots(), title=title)
-    figure.savefig(folder / PICTURE, dpi=150)
-    return [folder / PICTURE]
+        with nullcontext() if progress else preparing("", hidden=True):
+            result = cross_validate(
+                model, training, missing, step, optimizers, folds=folds, repeats=repeats, batch=batch, epochs=epochs,
+                patience=settings.patience, seed=settings.seed, new_start=start, progress=show,
+            )  # fmt: skip
+    finally:
+        if bar is not None:
+            bar.close()
+    step.optimizer = next(optimizer for decay, optimizer in optimizers if decay == result.decay)
+    plan, rows = Plan.of(len(training), None, result.epochs, batch, True), Rows(*training.arrays, "")
+    kept: tuple[float, list[float], nn.History] | None = None
+    seconds, interrupted = result.step_seconds, result.interrupted
+    for number in range(_STARTS):
+        _set(model, start(start_seed(settings.seed, number)))
+        step.reload()
+        history = Run(step, rows, None, plan, settings.seed, None).go(progress and not number, None, True, True, False)
+        seconds += history._step_seconds
+        loss = measures(model, training)["loss"]
+        if kept is None or loss < kept[0]:
+            kept = loss, model.parameters, history
+        if history.interrupted:
+            interrupted = True
+            break
+    assert kept is not None
+    _, numbers, history = kept
+    _set(model, numbers)
+    curves = dict(result.curves)
+    history.validation_loss = curves.pop("loss")
+    history.metrics = {f"validation {name}": curve for name, curve in curves.items()}
+    history.interrupted, history.stopped_early, history._step_seconds = interrupted, result.stopped_early, seconds
+    history.best_epoch = result.epochs - 1 if history.epochs == result.epochs else None
+    return history, result
 
 
-def _without_nan(item: Any) -> Any:
-    """JSON has no NaN and no infinity: None takes their place."""
-    if isinstance(item, dict):
-        return {key: _without_nan(value) for key, value in item.items()}
-    if isinstance(item, (list, tuple)):
-        return [_without_nan(value) for value in item]
-    return None if isinstance(item, float) and not math.isfinite(item) else item
+def _set(model: TabularModel, numbers: Sequence[float]) -> None:
+    for parameter, number in zip(model.network.parameters(), numbers, strict=True):
+        parameter.data = number

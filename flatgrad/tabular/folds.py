@@ -1,0 +1,280 @@
+"""Cross-validation: how long to train, with how much weight decay, and how good that is, by many runs on parts.
+
+The rows are cut into folds. Each fold in turn is left out, a model is trained on the others, and measured on it; "10
+times 10-fold" cross-validation does so for ten partitions (Kohavi, 1995; Bouckaert and Frank, 2004). All runs are made
+by one compiled step and go on side by side, epoch by epoch, so that the mean over all of them says when to stop.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..nn.optim import Optimizer
+from ..nn.reruns import Reruns
+from ..nn.step import TrainStep
+from .model import TabularModel
+from .preprocessing import Array, CategoryColumn, ClassTarget
+from .report import Part, constant_measures, linear_measures, measures_of
+
+
+@dataclass
+class CrossValidation:
+    """What the folds have shown.
+
+    Attributes:
+        repeats: how many partitions into folds there were.
+        epochs: after how many epochs the mean loss of the rows left out was least.
+        decay: with which weight decay; None where the optimiser has none to choose.
+        stopped_early: whether patience ended the runs.
+        interrupted: whether Ctrl-C did.
+        curves: for each measure its mean over the folds, epoch by epoch, with that weight decay.
+        model, baseline, linear: for each measure its number for each fold: of the model after these epochs, of a
+            constant prediction, and of a linear model (empty where it has too many inputs).
+        step_seconds: the processor time that the steps took.
+        steps: how many were made in all.
+    """
+
+    repeats: int
+    epochs: int = 0
+    decay: float | None = None
+    stopped_early: bool = False
+    interrupted: bool = False
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    model: dict[str, list[float]] = field(default_factory=dict)
+    baseline: dict[str, list[float]] = field(default_factory=dict)
+    linear: dict[str, list[float]] = field(default_factory=dict)
+    step_seconds: float = 0.0
+    steps: int = 0
+
+    @property
+    def folds(self) -> dict[str, dict[str, list[float]]]:
+        """The measures of each fold, as a report takes them."""
+        return {"validation": self.model, "baseline": self.baseline, "linear": self.linear}
+
+
+class _Fold:
+    """The rows of all folds but one to train on, and those of that one to measure on."""
+
+    def __init__(self, number: int, training: Part, validation: Part, scale: float, start: list[float]) -> None:
+        self.training = training
+        self.validation = validation
+        self.scale = scale
+        self.start = start
+        self._source = np.random.RandomState(number)  # whose numbers are the same in all versions of NumPy
+        self._waiting: Array = np.empty(0, dtype=np.int64)
+
+    def next_rows(self, count: int) -> Array:
+        """The next rows to train on: pass after pass through all of them, each in an order of its own."""
+        parts, size = [self._waiting], len(self._waiting)
+        while size < count:
+            parts.append(self._source.permutation(len(self.training)).astype(np.int64))
+            size += len(parts[-1])
+        rows = np.concatenate(parts)
+        self._waiting = rows[count:]
+        return rows[:count]
+
+
+class _Candidate:
+    """A weight decay, with the state of its runs, and what was measured after each epoch."""
+
+    def __init__(self, optimizer: Optimizer, decay: float | None, trained: list[Array]) -> None:
+        self.optimizer = optimizer
+        self.decay = decay
+        self.trained = trained
+        self.measured: list[list[dict[str, float]]] = []
+        self.losses: list[float] = []
+
+    def end_epoch(self, measured: list[dict[str, float]]) -> None:
+        self.measured.append(measured)
+        self.losses.append(math.fsum(each["loss"] for each in measured) / len(measured))
+
+    @property
+    def best(self) -> int:
+        """The epoch with the least mean loss."""
+        return min(range(len(self.losses)), key=self.losses.__getitem__)
+
+    def is_out_of_patience(self, patience: int) -> bool:
+        return bool(patience) and len(self.losses) - 1 - self.best >= patience
+
+
+def cross_validate(
+    model: TabularModel,
+    part: Part,
+    missing: Array,
+    step: TrainStep,
+    optimizers: Sequence[tuple[float | None, Optimizer]],
+    *,
+    folds: int,
+    repeats: int,
+    batch: int,
+    epochs: int,
+    patience: int,
+    seed: int,
+    new_start: Callable[[int], list[float]],
+    progress: Callable[[int, float], Any] = lambda steps, loss: None,
+) -> CrossValidation:
+    """Train on all folds but one, for each of them, and measure on that one.
+
+    Args:
+        model: for which inputs and targets are, and whose network the step trains. It stays as it is.
+        part: all rows.
+        missing: an array of booleans with a row for each example and a column for each column of numbers: where there
+            is none.
+        step: the training step.
+        optimizers: those to choose from, with their weight decays; they differ in the numbers of steps alone.
+        folds, repeats: how many folds, for how many partitions.
+        batch: rows per step.
+        epochs: at most so many, of as many steps as all rows need.
+        patience: so many epochs without a lesser mean loss end the runs; 0: none do.
+        seed: of partitions, initial parameters and orders.
+        new_start: gives initial parameters for a seed.
+        progress: is told the number of steps made since the last time, and the mean loss.
+
+    Raises:
+        NonFiniteLossError, RangeError: if a run diverges.
+        KeyboardInterrupt: if Ctrl-C came before the first epoch was complete.
+    """
+    result = CrossValidation(repeats)
+    per_epoch = -(-len(part) // batch)
+    cut = _Cut(model, part, missing)
+    most = -(-len(part) // folds)
+    runs = []
+    for repeat in range(repeats):
+        start = new_start(start_seed(seed, repeat))
+        for k, aside in enumerate(partition(cut.groups, folds, seed_of(seed, "folds", repeat))):
+            runs.append(_Fold(seed_of(seed, "order", repeat, k), *cut.at(aside), start))
+    reruns = Reruns(step, batch, len(part), part.arrays[0].shape[1])
+    candidates = [
+        _Candidate(optimizer, decay, [reruns.begin(run.start) for run in runs]) for decay, optimizer in optimizers
+    ]
+    going = list(candidates)
+    try:
+        for epoch in range(epochs):
+            rows = [run.next_rows(per_epoch * batch) for run in runs]
+            done = []
+            for candidate in going:
+                first = epoch * per_epoch
+                numbers = np.array([candidate.optimizer.step_numbers(first + k) for k in range(per_epoch)])
+                measured = []
+                for run, trained, order in zip(runs, candidate.trained, rows, strict=True):
+                    begun = time.process_time()
+                    reruns.load(*run.training.arrays)
+                    reruns.advance(trained, numbers, order)
+                    result.step_seconds += time.process_time() - begun
+                    measured.append(_measured(model, run, trained[: len(run.start)], most))
+                result.steps += per_epoch * len(runs)
+                done.append((candidate, measured))
+            for candidate, measured in done:
+                candidate.end_epoch(measured)
+            progress(per_epoch * len(runs) * len(going), min(candidate.losses[-1] for candidate in going))
+            going = [candidate for candidate in going if not candidate.is_out_of_patience(patience)]
+            if not going:
+                break
+    except KeyboardInterrupt:
+        if not candidates[0].losses:
+            raise
+        result.interrupted = True
+    best = min(candidates, key=lambda candidate: candidate.losses[candidate.best])
+    result.epochs, result.decay = best.best + 1, best.decay
+    result.stopped_early = len(best.losses) < epochs and not result.interrupted
+    result.curves = {
+        name: [math.fsum(each[name] for each in epoch) / len(runs) for epoch in best.measured]
+        for name in best.measured[0][0]
+    }
+    result.model = _by_name(best.measured[best.best])
+    target = model.preprocessing.target
+    result.baseline = _by_name([constant_measures(target, run.training, run.validation, run.scale) for run in runs])
+    result.linear = _by_name([linear_measures(target, run.training, run.validation, run.scale) for run in runs])
+    return result
+
+
+def partition(groups: Sequence[Sequence[int]], folds: int, seed: int) -> list[list[int]]:
+    """The rows of each fold: of each group as many as can be, one more or less.
+
+    >>> sorted(map(len, partition([[0, 1, 2, 3], [4, 5]], 3, seed=0)))
+    [2, 2, 2]
+    """
+    source = random.Random(seed)
+    order: list[int] = []
+    for group in groups:
+        rows = list(group)
+        source.shuffle(rows)
+        order += rows
+    return [sorted(order[k::folds]) for k in range(folds)]
+
+
+class _Cut:
+    """Cuts a table of inputs into the parts of a fold; statistics are those of its training rows alone."""
+
+    def __init__(self, model: TabularModel, part: Part, missing: Array) -> None:
+        self.inputs, self.targets = part.arrays
+        columns = model.preprocessing.columns
+        self.is_category = np.repeat(
+            [isinstance(column, CategoryColumn) for column in columns], [column.width for column in columns]
+        )
+        numbers = self.inputs[:, ~self.is_category]
+        self.numbers = np.where(missing, np.nan, numbers)
+        self.classes = isinstance(model.preprocessing.target, ClassTarget)
+        self.unit = 1.0 if self.classes else model.preprocessing.target.scale  # type: ignore[union-attr]
+        classes = np.unique(self.targets) if self.classes else [None]
+        self.groups = [
+            np.flatnonzero(self.targets == each if each is not None else self.targets == self.targets).tolist()
+            for each in classes
+        ]
+
+    def at(self, aside: Sequence[int]) -> tuple[Part, Part, float]:
+        """The parts of the fold of these rows, and the standard deviation of its targets in the table's unit."""
+        rows = np.ones(len(self.inputs), dtype=bool)
+        rows[list(aside)] = False
+        inputs = self.inputs.copy()
+        inputs[:, ~self.is_category] = _standardised(self.numbers, rows)
+        # A category that the training rows do not have is none of those known.
+        inputs[:, self.is_category] *= self.inputs[rows][:, self.is_category].any(axis=0)
+        targets, scale = self.targets, 1.0
+        if not self.classes:
+            mean, scale = float(np.mean(targets[rows])), float(np.std(targets[rows])) or 1.0
+            targets = (targets - mean) / scale
+        training, validation = (Part(inputs[each].tolist(), targets[each].tolist()) for each in (rows, ~rows))
+        return training, validation, scale * self.unit
+
+
+def _standardised(numbers: Array, rows: Array) -> Array:
+    """Numbers by mean and standard deviation of some rows; 0 where one is missing, and where all are the same."""
+    present = ~np.isnan(numbers)
+    counted = present & rows[:, np.newaxis]
+    count = np.maximum(counted.sum(axis=0), 1)
+    mean = np.where(counted, numbers, 0.0).sum(axis=0) / count
+    apart = np.where(present, numbers - mean, 0.0)
+    scale = np.sqrt(np.where(counted, apart * apart, 0.0).sum(axis=0) / count)
+    return apart * np.where(scale > 1e-12, 1.0 / np.maximum(scale, 1e-12), 0.0)
+
+
+def _measured(model: TabularModel, run: _Fold, parameters: Array, most: int) -> dict[str, float]:
+    """The measures of the rows left out. Their number is filled up, so that one kernel serves all folds."""
+    inputs, targets = run.validation.arrays
+    count = len(targets)
+    if count < most:
+        inputs, targets = np.resize(inputs, (most, inputs.shape[1])), np.resize(targets, most)
+    results = model.measure(inputs, targets, parameters)[:count]
+    return measures_of(model.preprocessing.target, results, run.validation, run.scale)
+
+
+def _by_name(measured: Sequence[dict[str, float]]) -> dict[str, list[float]]:
+    return {name: [each[name] for each in measured] for name in measured[0]}
+
+
+def start_seed(seed: int, number: int) -> int:
+    """The seed of the initial parameters number so many: at first the one that is given."""
+    return seed_of(seed, "start", number) if number else seed
+
+
+def seed_of(*parts: Any) -> int:
+    """A seed that depends on several things."""
+    return random.Random(" ".join(map(str, parts))).randrange(2**32)
