@@ -20,7 +20,8 @@ from benchmarks import figure
 from benchmarks.table import Row, table
 from flatgrad import demo
 from flatgrad.cli import main
-from flatgrad.tabular import Settings
+from flatgrad.tabular import Settings, training
+from flatgrad.tabular.settings import DECAYS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -250,8 +251,12 @@ def test_the_defaults_of_training_that_are_named():
     text = (DOCS / "command_line.md").read_text("utf-8")
     defaults = Settings("y")
     assert f"After {defaults.patience} epochs without a better validation loss" in text
-    assert "a fifth of the rows aside" in text
-    assert defaults.validation == 1 / 5
+    assert "split once: a fifth of the rows is for\n  validation" in text
+    assert training._VALIDATION == 1 / 5
+    assert f"A table of up to {training._FOLD_ROWS:,} rows is cut into ten folds" in text
+    assert (training._FOLDS, training._REPEATS, training._STARTS) == (10, 10, 5)
+    *some, last = (f"{decay:g}" for decay in DECAYS)
+    assert f"the weight decay ({', '.join(some)} or {last})" in text
 
 
 def public(module):

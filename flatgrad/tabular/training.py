@@ -54,6 +54,8 @@ _MOST_OPERATIONS = 4_000_000
 _FOLDS, _FOLD_ROWS, _FOLD_OPERATIONS, _REPEAT_OPERATIONS, _REPEATS = 10, 2_000, 3e10, 1e10, 10
 #: Of a model that is trained on all rows, so many runs from other initial parameters are made, and the best is kept.
 _STARTS = 5
+#: The default fraction of the rows that validate, where there are no folds.
+_VALIDATION = 0.2
 
 
 def train(
@@ -245,7 +247,7 @@ def _prepare(table: Table, task: str, settings: Settings, note: Note) -> _Prepar
         numbers = target_numbers(table, target)  # type: ignore[assignment]
         groups = [list(range(len(table)))]
     folds = _folds(table, kinds, len(classes), settings)
-    fraction = 0.0 if folds else 0.2 if settings.validation is None else settings.validation
+    fraction = 0.0 if folds else _VALIDATION if settings.validation is None else settings.validation
     order, aside = split(groups, fraction, settings.seed)
     if fraction and not aside:
         raise OptionError(f"--validation {fraction:g} of {len(table)} rows is less than one row")
