@@ -10,7 +10,7 @@ import difflib
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .runtime.errors import FlatgradError, OptionError
@@ -78,9 +78,7 @@ def entry(text: str, name: str, screen: Terminal) -> str:
     known = {each.lower(): each for each in entries}
     found = known.get(short.lower())
     if found is None:
-        near = difflib.get_close_matches(short.lower(), known, n=1)
-        remedy = f"did you mean {known[near[0]]}?" if near else "`flatgrad errors` lists all"
-        raise OptionError(f"there is no entry {short}; {remedy}")
+        raise OptionError(f"there is no entry {short}; {_instead_of(short, text, known)}")
     width = min(shutil.get_terminal_size().columns, _WIDTH)
     rows = {row[0]: row[1:] for row in _ROW.findall(text)}
     heading = screen.styled(found, "bold")
@@ -89,6 +87,14 @@ def entry(text: str, name: str, screen: Terminal) -> str:
         bases = bases.replace("`", "").replace(", ", " and ")
         heading += f" (also {'an' if bases[0] in 'AEIO' else 'a'} {bases}): {words}"
     return "\n\n".join([heading, *(_printed(block, width, screen) for block in blocks_of(entries[found]))])
+
+
+def _instead_of(name: str, text: str, known: Mapping[str, str]) -> str:
+    """Which entry may be meant: one with a similar name, or those that are of this class of Python's, too."""
+    heirs = [row[0] for row in _ROW.findall(text) if f"`{name.lower()}`" in row[1].lower()]
+    near = [known[each] for each in difflib.get_close_matches(name.lower(), known, n=1)]
+    meant = heirs or near
+    return f"did you mean {' or '.join(meant)}?" if meant else "`flatgrad errors` lists all"
 
 
 def blocks_of(text: str) -> Iterator[str]:

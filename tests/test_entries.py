@@ -66,6 +66,8 @@ def test_names_as_one_writes_them(name, screen):
 def test_a_name_that_does_not_exist(capsys):
     assert main(["errors", "DomanError"]) == 2
     assert capsys.readouterr().err.startswith("flatgrad: there is no entry DomanError; did you mean DomainError?\n")
+    assert main(["errors", "TypeError"]) == 2
+    assert "did you mean InputError or IntegerError or TraceError?\n" in capsys.readouterr().err
     assert main(["errors", "Frobnicate"]) == 2
     assert "`flatgrad errors` lists all" in capsys.readouterr().err
 
