@@ -159,7 +159,8 @@ def test_all_can_be_reached_by_keys_and_seen(page, addresses):
     reached = [name.partition(" ")[2] for name in reached]
     assert reached[0] == "Code"
     assert hidden == []
-    for name in ("dark", "Loops", "x, slider", "x", "reset", "Source", "Program and adjoint", "The chosen line"):
+    boxes = ("Source", "Program and adjoint", "The chosen line")
+    for name in ("dark colours", "Loops", "x, slider", "x", "reset", *boxes):
         assert name in reached
     assert "Passes" not in reached  # tabs are one stop; the arrow keys go from one to the next
 

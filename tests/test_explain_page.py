@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import shutil
 
 import pytest
 
 import flatgrad as fg
+from flatgrad.explain.model import PANES
 from tests import pictures
 
 pytest.importorskip("playwright.sync_api")
@@ -325,3 +328,37 @@ def test_long_tables_are_shown_as_a_whole_on_demand(page, tmp_path):
     page.keyboard.press("Enter")
     assert page.inner_text("button.more") == f"show all {total} rows"
     assert page.evaluate(rows) == 41
+
+
+def test_paper_has_all_texts_below_each_other(page, address):
+    """Whatever is shown on the screen, dark or light: in black, with nothing cut off."""
+    page.goto("about:blank")
+    page.goto(address + "#panes=source&theme=dark")
+    page.emulate_media(media="print")
+    boxes = [page.locator(f"[data-pane={name}]").bounding_box() for name in PANES]
+    assert all(box["height"] > 40 for box in boxes)
+    assert [round(box["x"]) for box in boxes] == [round(boxes[0]["x"])] * len(PANES)
+    assert all(a["y"] + a["height"] <= b["y"] for a, b in itertools.pairwise(boxes))
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    cut = "all => all.filter((node) => node.scrollWidth > node.clientWidth + 1).length"
+    assert page.eval_on_selector_all(".pane .line, .pane .lines", cut) == 0
+    pages = page.pdf(format="A4")
+    assert len(re.findall(rb"/Type\s*/Page[^s]", pages)) >= 2
+
+
+def test_a_screen_reader_hears_values_apart_from_gradients(page, address):
+    page.goto("about:blank")
+    page.goto(address)
+    assert re.match(
+        r"line \d+: inner = 2\.0 \* x \+ y, value 0\.75, gradient ", page.get_attribute("#s0", "aria-label")
+    )
+    assert page.get_attribute("#e1", "aria-label").startswith("v3 = add v2 y, value 0.75, gradient ")
+    page.get_by_role("spinbutton", name="x", exact=True).fill("1")
+    assert page.get_attribute("#e1", "aria-label").startswith("v3 = add v2 y, value 1.75, gradient ")
+    assert page.get_attribute("role=slider >> nth=0", "aria-valuetext") == "1"
+    returned = page.locator("[data-pane=python] .line[id]", has_text="return").inner_text()
+    assert "," in returned
+    assert "=" not in returned
+    described = page.get_attribute("[data-pane=program] .lines", "aria-describedby").split()
+    assert all(page.text_content(f"#{name}") for name in described)

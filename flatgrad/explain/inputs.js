@@ -24,7 +24,7 @@ function inputsOf(page) {
     const range = element("input", { type: "range", min: low, max: high, step, value: value() ?? 0, "aria-label": `${input.name}, slider` });
     const box = element("input", { type: "number", step, ...(whole ? { min: low, max: high } : {}), value: value(), placeholder: shown(start), "aria-label": input.name });
     const slope = element("span", { class: "bar" });
-    const write = () => { slope.textContent = input.gradient === undefined ? "" : `gradient ${shown(input.gradient)}`; };
+    const write = () => { range.setAttribute("aria-valuetext", shown(numbers[k])); slope.textContent = input.gradient === undefined ? "" : `gradient ${shown(input.gradient)}`; };
     const change = (node) => { if (node.value !== "" && node.validity.valid) { numbers[k] = Number(node.value); (node === range ? box : range).value = node.value; recompute(); } };
     range.addEventListener("input", () => change(range));
     box.addEventListener("input", () => change(box));
@@ -39,7 +39,7 @@ function inputsOf(page) {
     if (data.note) say(data.note);
     if (data.error) say(`There are no values at the inputs that are known: ${data.error}`);
     if (!compute) {
-      if (data.javascript.why && !data.error) say(`Inputs cannot be moved here: ${data.javascript.why}.`);
+      if (data.javascript.why && !data.error) say(`The inputs have no sliders: ${data.javascript.why}.`);
       return box;
     }
     const place = element("div", { class: "movable" });

@@ -27,7 +27,7 @@ from .loops import Loops, points_near, repeats
 from .origins import Origin, with_origins
 from .owners import PARTS, parts_of
 from .passes import follow
-from .python_text import PythonText, python_text
+from .python_text import PythonText, python_text, returns_several
 from .results import conditions_of, of_guards, only_readers, results_of, running
 from .rules import decided, rule_of
 from .shown import WHOLE, chosen, program_lines, python_shown
@@ -282,7 +282,7 @@ class _Explanation:
             line.facts["of value"] = int(np.count_nonzero(self.parts[equations] == PARTS.index("value")))
             seen = equations[is_seen[equations]].tolist()
             found = results_of(joint, seen, joint.locations[site] if site >= 0 else None)
-            found, inner, what = running(joint, found, readers)
+            found, inner, what = running(joint, seen, found, readers)
             self._put_results(line, [(e, self._value(e)) for e in found], _RESULTS)
             self._put_results(line, [(e, self._value(e)) for e in inner], _RESULTS, "running")
             if inner:
@@ -341,7 +341,7 @@ class _Explanation:
                 if target is None:
                     target = self.python_lines[row] = Line(text.lines[row], f"p{len(self.python_lines)}")
                 link(line, target)
-                if lasts[row] == place - flat.inputs:
+                if lasts[row] == place - flat.inputs and not returns_several(text.lines[row]):
                     target.facts["result"] = line.id
         return text
 

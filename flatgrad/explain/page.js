@@ -54,12 +54,21 @@
 
   // --- panes ---------------------------------------------------------------------------------------------------------
 
+  const gradient = Object.values(data.panes.program.lines).some((line) => "gradient" in line);
+  const hints = {
+    source: `What you wrote. Beside a line stands its number${gradient ? ", and behind \u2202 its gradient" : ""}; \u00d7100 says that it ran so often.`,
+    program: `Each operation is an equation.${gradient ? " The adjoint, which computes the gradient, stands below." : ""}`,
+    python: "The program as functions of plain Python, simplified.",
+    loops: "The program rolled up: a line computes all numbers of an array.",
+    assembly: "The processor's instructions. Click a function to open it.",
+  };
+  const bars = " The bar is its share of the work.";
   const panes = {}, badges = {};
   function pane(name) {
     const { title, lines: texts } = data.panes[name];
     const sheet = element("div", { class: "sheet code" });
     const list = element("div", {
-      class: "lines", role: "listbox", tabindex: "0", "aria-label": title,
+      class: "lines", role: "listbox", tabindex: "0", "aria-label": title, "aria-describedby": `hint-${name} keys`,
       keydown: (event) => pressed(event, name), focus: () => entered(name),
     }, sheet);
     if (name === "program" && texts.some((line) => "value" in line)) {
@@ -98,7 +107,8 @@
     list.addEventListener("mouseleave", () => light(state.line, false));
     badges[name] = element("button", { hidden: "", click: () => reveal(name) });
     panes[name] = element("section", { class: "pane", "data-pane": name, "aria-label": title },
-      element("h2", {}, title, badges[name]), list);
+      element("h2", {}, title, badges[name]),
+      element("p", { class: "hint", id: `hint-${name}` }, hints[name] + (costly ? bars : "")), list);
     return panes[name];
   }
 
@@ -159,7 +169,7 @@
     const counts = names.map((name) => [data.panes[name].title, [...lit].filter((each) => each !== id && lines.get(each)?.pane === name).length]);
     const parts = counts.filter(([, count]) => count).map(([title, count]) => `${count} ${count === 1 ? "line" : "lines"} of ${title}`);
     const text = lines.get(id).node.querySelector(".what").textContent.trim();
-    spoken.textContent = `${titles[kind(id)]} ${text}. ${parts.length ? `Lit up: ${parts.join(", ")}.` : "Nothing belongs to it."}`;
+    spoken.textContent = `${titles[kind(id)]} ${text.length > 60 ? `${text.slice(0, 57)}...` : text}. ${parts.length ? `Lit up: ${parts.join(", ")}.` : "Nothing belongs to it."}`;
   }
 
   function go(id) {
@@ -216,7 +226,7 @@
     const entry = lines.get(id);
     if (!entry) {
       values.mark();
-      inspector.replaceChildren(element("p", {}, "Point at a line, or walk with the arrow keys: it lights up what it came from, and what it became."),
+      inspector.replaceChildren(element("p", {}, "Here stands what is known of the line that you point at or choose: its numbers, the rule that made it, its share of the work, and the lines that it came from and became."),
         element("p", {}, `Why it runs as ${language}: ${data.reason}.`));
       return;
     }
@@ -275,9 +285,24 @@
     inspect(state.line);
   }
 
+  /** What a screen reader says of a line: its text, and what stands beside it, in words. */
+  function label({ line, node, pane: name }) {
+    const text = node.querySelector(".what").textContent.trim(), box = node.querySelector(".value");
+    const parts = [name === "source" && line.number !== undefined ? `line ${line.number}: ${text}` : text];
+    if (kind(line.id) === "e") {
+      if (line.value !== undefined) parts.push(`value ${shown(line.value)}`);
+      if (line.gradient !== undefined) parts.push(`gradient ${shown(line.gradient)}`);
+    } else if (box?.textContent) {
+      parts.push(box.classList.contains("many") ? "values " : "value ");
+      parts.push(parts.pop() + [...box.childNodes].map((child) => child.textContent.trim()).join(", ").replace(/\s*\u2202 /, ", gradient ").replace("\u2026", "to").replace(/\s*\u00d7([\d,]+)/, ", $1 in all"));
+    }
+    node.setAttribute("aria-label", parts.join(", "));
+  }
+
   /** The numbers beside lines of other texts, and in the graph: those of equations. */
   function beside() {
     values.beside();
+    lines.forEach(label);
     for (const node of document.querySelectorAll(".graph .node")) {
       const texts = node.querySelectorAll("text"), id = node.id.slice(2), k = Number(id.slice(1));
       const number = id[0] === "i" ? inputs.numbers[k] : lines.get(id)?.line.value;
@@ -333,8 +358,7 @@
     state.theme = choice;
     const dark = choice ? choice === "dark" : window.matchMedia("(prefers-color-scheme: dark)").matches;
     document.documentElement.dataset.theme = dark ? "dark" : "light";
-    themes.textContent = dark ? "light" : "dark";
-    themes.title = dark ? "Show it light" : "Show it dark";
+    themes.textContent = dark ? "light colours" : "dark colours";
     if (drawn) drawn.refresh();
   }
   function save() {
@@ -360,7 +384,9 @@
   const code = element("div", { class: "view", "data-view": "code" },
     element("div", { class: "tools", role: "group", "aria-label": "Panes" }, element("span", { class: "label" }, "Show"),
       ...names.map((name) => (toggles[name] = element("button", { click: () => (narrow.matches ? current(name) : toggle(name)) }, data.panes[name].title))),
-      element("span", { class: "keys" }, "\u2191 \u2193 lines   \u2190 \u2192 panes   [ ] values   Esc nothing")),
+      element("p", { class: "help" }, "Point at a line, or click it: what it came from and what it became lights up in all texts."),
+      element("span", { class: "keys", "aria-hidden": "true" }, "\u2191 \u2193 line   \u2190 \u2192 text   [ ] value   Esc none")),
+    element("p", { id: "keys", hidden: "" }, "The up and down arrows walk over lines, the left and right ones over texts; brackets step through the values of a line; Escape lets go of it."),
     inputs.row(), element("div", { class: "panes" }, ...names.map(pane)));
   const passes = passesView(page);
   drawn = traceView(page);

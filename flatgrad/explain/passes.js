@@ -4,10 +4,15 @@ function passesView({ data, element, save, state }) {
   const changes = (step) => step.before !== step.after || step.unit[0] !== step.unit[1] || Object.values(step.counts).some(Boolean);
   const count = (number) => number.toLocaleString("en");
   const code = (text) => element("code", {}, text);
+  const many = (number, thing) => `${count(number)} ${thing}${number === 1 ? "" : "s"}`;
+  function became({ before, after, unit: [from, to] }) {
+    if (before === after && from === to) return many(before, from);
+    return `${many(before, from)} ${before === 1 ? "becomes" : "become"} ${from === to ? count(after) : many(after, to)}`;
+  }
   const detail = element("div", { class: "detail", role: "tabpanel", id: "step", tabindex: "0" });
   const buttons = steps.map((step, k) =>
     element("button", {
-      role: "tab", id: `step-${k}`, "aria-controls": "step", "aria-selected": "false", class: changes(step) ? "" : "same",
+      role: "tab", id: `step-${k}`, "aria-controls": "step", "aria-selected": "false", "aria-label": `${step.name.replaceAll("_", " ")}: ${became(step)}`, class: changes(step) ? "" : "same",
       click: () => { open(k); save(); }, keydown: (event) => pressed(event, k),
     },
     element("span", { class: "name" }, step.name.replaceAll("_", " ")),
@@ -68,11 +73,11 @@ function passesView({ data, element, save, state }) {
     detail.setAttribute("aria-labelledby", `step-${k}`);
     const counts = Object.entries(step.counts).filter(([, number]) => number);
     const rules = Object.entries(step.rules).map(([name, number]) => [name, step.identities[name] || "", number]);
-    const [from, to] = step.unit, many = (number, thing) => `${count(number)} ${thing}${number === 1 ? "" : "s"}`;
+    const [from] = step.unit;
     detail.replaceChildren(
       element("p", { class: "part" }, step.part),
       element("h2", {}, step.name.replaceAll("_", " ")), element("p", {}, step.about),
-      element("p", {}, changes(step) ? `${many(step.before, from)} ${step.before === 1 ? "becomes" : "become"} ${from === to ? count(step.after) : many(step.after, to)}.` : "It changed nothing."),
+      element("p", {}, changes(step) ? (step.before === step.after && from === step.unit[1] ? `${many(step.before, from)}, as before.` : `${became(step)}.`) : "It changed nothing."),
       ...(counts.length ? [element("dl", {}, ...counts.flatMap(([name, number]) => [element("dt", {}, name), element("dd", {}, count(number))]))] : []),
       ...(rules.length ? section("Rules", table(["rule", "identity", from === "equation" ? "equations" : "packs"], rules)) : []),
       ...(step.table.length ? section("What it made", table(step.head, step.table)) : []),
@@ -85,6 +90,7 @@ function passesView({ data, element, save, state }) {
     if (part !== steps[k - 1]?.part) list.append(element("p", { class: "part", role: "presentation" }, part));
     list.append(buttons[k]);
   });
-  const node = element("div", { class: "steps view", "data-view": "passes" }, list, detail);
+  const node = element("div", { class: "steps view", "data-view": "passes" },
+    element("div", {}, element("p", { class: "part" }, "The passes in the order in which they run, and how many equations there are before and behind each."), list), detail);
   return { node, open, begin: Math.max(0, steps.findIndex(changes)) };
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -41,6 +42,21 @@ class PythonText(NamedTuple):
         """The lines that compute an equation."""
         first, end = np.searchsorted(self.equations, [equation, equation + 1])
         return self.places[first:end].tolist()  # type: ignore[no-any-return]
+
+
+def returns_several(line: str) -> bool:
+    """Whether a line of flat Python returns several numbers, of which none is that of the line.
+
+    >>> [returns_several(line) for line in ("    return v1, v2 * x", "    return max(v1, v2)", "    v1 = x")]
+    [True, False, False]
+    """
+    if not line.strip().startswith("return"):
+        return False
+    try:
+        (statement,) = ast.parse(line.strip()).body
+    except SyntaxError:  # it goes on
+        return True
+    return isinstance(statement, ast.Return) and isinstance(statement.value, (ast.Tuple, ast.List))
 
 
 def python_text(stages: Stages, flat: Program) -> PythonText:

@@ -81,21 +81,24 @@ def only_readers(program: Program) -> Indices:
     return result
 
 
-def running(program: Program, results: Sequence[int], readers: Indices) -> tuple[list[int], list[int], str]:
+def running(
+    program: Program, equations: Sequence[int], results: Sequence[int], readers: Indices
+) -> tuple[list[int], list[int], str]:
     """The numbers that a line came to, those on the way of a sum, product or extreme, and what these are called.
 
     On the way is what nothing reads but the same operation of the same line, in its next round.
 
     Args:
         program: the program.
-        results: the equations of a line that are not a part of others of the same round.
+        equations: those of a line.
+        results: those among them that are not a part of others of the same round.
         readers: what `only_readers` says.
 
     Example:
         >>> import flatgrad as fg
         >>> program = fg.jit(lambda x: sum(a * a for a in x)).kernel_for([1.0, 2.0, 3.0, 4.0, 5.0]).stages.primal
         >>> found = results_of(program, range(len(program)))
-        >>> running(program, found, only_readers(program))
+        >>> running(program, range(len(program)), found, only_readers(program))
         ([9], [1, 3, 5, 7], 'running sums')
     """
     members = set(results)
@@ -116,7 +119,13 @@ def running(program: Program, results: Sequence[int], readers: Indices) -> tuple
     if len(inner) < 2 or not gone_on & members <= own:
         return list(results), [], ""
     words = {_RUNNING[program.opcodes[e]] for e in inner}
-    return [e for e in results if e not in own], inner, words.pop() if len(words) == 1 else "running numbers"
+    inside = set(equations)  # as the sum in `sum(...) / n`, which is the last one on the way
+    kept = [e for e in results if e not in own and not (e < len(readers) and int(readers[e]) in inside)]
+    if kept:
+        inner = [e for e in results if e not in set(kept)]
+    else:
+        kept = [e for e in results if e not in own]
+    return kept, inner, words.pop() if len(words) == 1 else "running numbers"
 
 
 def of_guards(traced: Program, truths: Sequence[bool | int]) -> set[int]:
