@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import shutil
 import subprocess
@@ -61,6 +62,7 @@ def moons_by_hand(points: int | None = None) -> Callable[[Array], tuple[float, A
     return value_and_grad
 
 
+@functools.cache
 def library(name: str, *options: str) -> ctypes.PyDLL | None:
     """The file `name` beside this one, compiled for this machine by gcc; None without a C compiler.
 

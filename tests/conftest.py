@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,9 @@ def slow_clock() -> float:
 if "FLATGRAD_TEST_CLOCK" in os.environ:
     time.perf_counter = slow_clock
 
+# Nothing of what importing and collecting thousands of tests makes is garbage; the collector would look at all of it.
+gc.disable()
+
 #: Emitted source is compared as text, not collected as tests.
 collect_ignore_glob = ["golden/*"]
 
@@ -52,13 +56,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     out = [item for item in items if item.get_closest_marker("slow") and left_out(item.nodeid)]
     if out:
         config.hook.pytest_deselected(items=out)
-        items[:] = [item for item in items if item not in set(out)]
+        gone = set(out)
+        items[:] = [item for item in items if item not in gone]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file() -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Collect tests here, and leave docstrings alone: examples stand in those of the package only."""
+    found = yield
+    return [each for each in found if type(each) is pytest.Module]
 
 
 def pytest_collection_finish() -> None:
     """Keep what all modules have made out of the collector's sight: tests collect garbage often, to look for leaks."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -92,6 +105,15 @@ def golden():
 def flat(monkeypatch):
     """Let "auto" choose flat Python, whatever the size: for tests of that back end."""
     monkeypatch.setattr("flatgrad.compiler.languages.costs.TINY", 10**9)
+
+
+@pytest.fixture(scope="session")
+def tab():
+    """A tab of Chromium for all tests of pages: to start it takes two seconds, and each further tab half a second."""
+    from tests import pictures
+
+    with pictures.browser() as chromium:
+        yield chromium.new_page()
 
 
 @pytest.fixture

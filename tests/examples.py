@@ -71,6 +71,11 @@ def slow(parameters: Iterable[Any], *values: Any) -> list[Any]:
     ]
 
 
+def mostly_slow(values: Iterable[Any], every: int = 4) -> list[Any]:
+    """Parameters of a test that has many of one kind: each `every`-th runs always, the others are slow tests."""
+    return [pytest.param(v, marks=pytest.mark.slow) if k % every else v for k, v in enumerate(values)]
+
+
 def named(value: Any) -> str:
     """A parameter in the name of a test: a function by its name, a tuple by its functions, numbers and texts."""
     if isinstance(value, tuple):

@@ -68,6 +68,13 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+def emptied(page: Any, width: int) -> None:
+    """Make a tab like a new one: nothing is open, the size is usual, the screen light."""
+    page.goto("about:blank")
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(media="null", color_scheme="null")
+
+
 def open_at(page: Any, picture: Picture, pages: dict[int, Path]) -> None:
     """Let a tab of the browser show a picture."""
     line = f"&line={picture.line}" if picture.line else ""

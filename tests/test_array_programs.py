@@ -51,10 +51,41 @@ def sample():
 
 
 @pytest.fixture(scope="module")
+def some():
+    return drawn(loop_programs(), 60)
+
+
+@pytest.fixture(scope="module")
 def steps(sample):
     return [step for program in sample for step in program.steps]
 
 
+def test_many_kinds_are_reached_and_their_loops_are_found(some):
+    """What many programs reach for certain, in a few."""
+    steps = [step for program in some for step in program.steps]
+    assert {type(step) for step in steps} >= {Map, Fold, Softmax, Chain, Reduction, Recurrence}
+    assert {group.kind for program in some for group in program.groups} >= {"list", "tuple", "array", "scalar"}
+    assert {
+        access.lane for step in steps if isinstance(step, Map) for access in step.operands if type(access) is Access
+    } >= {0, 1}
+    assert [by_floats(program).error for program in some].count(None) > 0.8 * len(some)
+    statements, equations, alone = loops_of(some[::6])
+    assert len(statements) > 5
+    assert alone < 0.8 * equations
+
+
+def test_a_few_selections_and_recurrences_are_of_many_kinds():
+    steps = [step for program in drawn(selections(), 25) for step in program.steps]
+    assert {type(step) for step in steps} >= {Select, Best, Every, Total}
+    assert len({name for step in steps if isinstance(step, Select) for name in step.names}) > 0.5 * len(SELECTIONS)
+    steps = [step for program in drawn(recurrences(), 25) for step in program.steps]
+    loops = [step for step in steps if isinstance(step, Recurrence)]
+    assert any(isinstance(step, Network) for step in steps)
+    assert any(step.inner > 1 for step in loops)
+    assert any(step.scan for step in loops)
+
+
+@pytest.mark.slow
 def test_nearly_every_row_is_reached(steps):
     """All of them in a longer run; here a few may be missing."""
     maps = {name for step in steps if isinstance(step, (Map, Chain)) for name in step.names}
@@ -62,6 +93,7 @@ def test_nearly_every_row_is_reached(steps):
     assert len(set(BY_NAME) - maps - folds) <= 3
 
 
+@pytest.mark.slow
 def test_every_kind_of_step_and_argument_is_reached(sample, steps):
     assert {type(step) for step in steps} == {Map, Fold, Softmax, Chain, Reduction, Recurrence, Network}
     assert {group.kind for program in sample for group in program.groups} == set(KINDS)
@@ -74,6 +106,7 @@ def test_every_kind_of_step_and_argument_is_reached(sample, steps):
     assert any(len(step.names) > 5 for step in steps if isinstance(step, Map)), "irregular layers"
 
 
+@pytest.mark.slow
 def test_functions_of_vectors_are_reached(sample, steps):
     """Each of them, on rows of equal and of different lengths, empty ones among them."""
     reductions = [step for step in steps if isinstance(step, Reduction)]
@@ -83,6 +116,7 @@ def test_functions_of_vectors_are_reached(sample, steps):
     assert any(1 in step.lengths for step in reductions)
 
 
+@pytest.mark.slow
 def test_accesses_of_every_kind_are_reached(steps):
     operands = [o for step in steps if isinstance(step, (Map, Fold)) for o in step.operands]
     operands += [o for step in steps if isinstance(step, Recurrence) for _, reads in step.operations for o in reads]
@@ -100,6 +134,7 @@ def test_accesses_of_every_kind_are_reached(steps):
     assert any(isinstance(o, Constants) and len(o.numbers) > 1 for o in operands), "constants that vary by lane"
 
 
+@pytest.mark.slow
 def test_outputs_of_every_kind_are_reached(sample):
     outputs = [program.outputs for program in sample]
     assert any(type(o) is float for each in outputs for o in each), "constants"
@@ -109,6 +144,7 @@ def test_outputs_of_every_kind_are_reached(sample):
     ), "arguments"  # fmt: skip
 
 
+@pytest.mark.slow
 def test_programs_that_raise_and_that_do_not_are_reached(sample):
     errors = [by_floats(program).error for program in sample]
     assert None in errors
@@ -118,10 +154,20 @@ def test_programs_that_raise_and_that_do_not_are_reached(sample):
     assert len(finite) > len(sample) / 3
 
 
+@pytest.mark.slow
 def test_loops_are_found(sample):
     """Most equations of most programs are in loops; there are folds, contractions, gathers and strides."""
+    statements, equations, alone = loops_of(sample[::8])
+    assert alone < 0.5 * equations
+    assert sum(any(isinstance(node, FoldNode) for node in s.body) for s in statements) > 10
+    assert sum(s.is_contraction for s in statements) > 0
+    assert 0 < sum(s.is_strided for s in statements) < len(statements)
+
+
+def loops_of(sample):
+    """The statements of the kernels of programs; how many equations there are, and how many of them are in no loop."""
     statements, equations, alone = [], 0, 0
-    for program in sample[::8]:
+    for program in sample:
         f = fg.compile(program.function(program.bound()), backend="numpy")
         try:
             arrays = f.kernel_for(*[group.argument() for group in program.arguments]).arrays
@@ -130,12 +176,10 @@ def test_loops_are_found(sample):
         statements += [s for s in arrays.statements if isinstance(s, Statement)]
         equations += arrays.stats.equations
         alone += arrays.stats.scalars
-    assert alone < 0.5 * equations
-    assert sum(any(isinstance(node, FoldNode) for node in s.body) for s in statements) > 10
-    assert sum(s.is_contraction for s in statements) > 0
-    assert 0 < sum(s.is_strided for s in statements) < len(statements)
+    return statements, equations, alone
 
 
+@pytest.mark.slow
 def test_recurrences_of_every_kind_are_reached():
     """Each of them several times in so many programs."""
     sample = drawn(recurrences(), 400)
@@ -166,6 +210,7 @@ def test_recurrences_of_every_kind_are_reached():
     assert {kind: len(found) for kind, found in kinds.items() if len(found) < 5} == {}
 
 
+@pytest.mark.slow
 def test_selections_of_every_kind_are_reached():
     """On 2 to 9 lanes, with folds of conditions of several lengths; every vector that is computed matters."""
     sample = drawn(selections(), 400)

@@ -795,6 +795,7 @@ def test_ctrl_c_in_a_process_of_its_own(small, tmp_path):
     assert err.startswith("flatgrad: interrupted")
 
 
+@pytest.mark.slow
 def test_a_terminal_that_knows_no_umlauts(tmp_path):
     rows = [["größe", "färbe"]] + [[k % 5 + 0.5, ["süß", "сладкий"][k % 2]] for k in range(20)]
     data, folder = write_rows(tmp_path / "süß.csv", rows), tmp_path / "model"

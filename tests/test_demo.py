@@ -15,6 +15,7 @@ from tests import reference
 PUBLISHED = {0: 0.8958441028683222, 99: 0.010978370135492717}
 
 
+@pytest.mark.slow
 def test_two_steps(tmp_path):
     lines = []
     losses = demo.run(tmp_path / "out", 2, echo=lines.append)
@@ -87,7 +88,11 @@ def by_reference(model):
 
 def test_the_command_line(tmp_path, capsys):
     assert cli.main(["demo", "--steps", "1", "--out", str(tmp_path)]) == 0
-    assert "step  0 loss 0.8958" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "337 parameters" in out
+    assert "step  0 loss 0.89584410286832" in out
+    assert "bit for bit: equal" in out
+    assert len(list(tmp_path.glob("*.py"))) == 1
 
 
 def test_errors_of_the_command_line(tmp_path, capsys):

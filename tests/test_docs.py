@@ -22,6 +22,7 @@ from flatgrad import demo
 from flatgrad.cli import main
 from flatgrad.tabular import Settings, training
 from flatgrad.tabular.settings import DECAYS
+from tests.examples import slow
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -59,7 +60,11 @@ def failures(name, text, peer=None):
     return runner.summarize(verbose=False).failed
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+#: Pages of which the code takes seconds.
+LONG = [page for page in PAGES if page.name in ("calibration.md", "derivatives.md", "from_micrograd.md", "sizes.md")]
+
+
+@pytest.mark.parametrize("page", slow(PAGES, *LONG), ids=lambda page: page.name)
 def test_code_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert failures(page.name, page.read_text(encoding="utf-8")) == 0
@@ -120,6 +125,7 @@ def test_the_runner_notices_a_wrong_example(text, count, capsys):
     assert failures("page", text) == count
 
 
+@pytest.mark.slow
 def test_the_statements_in_the_tour_are_shown(capsys):
     """Each line as `flatgrad show --arrays` prints it, without what stands behind it; and how many there are."""
     text = TOUR.read_text(encoding="utf-8")
@@ -170,6 +176,7 @@ def test_the_error_in_the_tour_is_raised(module_from):
     assert shown.replace("import flatgrad as fg; ", "").split() == message.split()
 
 
+@pytest.mark.slow
 def test_the_equations_in_the_tour_are_counted():
     text = TOUR.read_text(encoding="utf-8")
     model, loss, _ = demo.moons()
@@ -268,12 +275,13 @@ def public(module):
             yield f"{module.__name__}.{name}", item
 
 
-@pytest.mark.parametrize("name", ["flatgrad", *MODULES])
-def test_everything_public_has_a_docstring(name):
-    module = importlib.import_module(name)
-    source = Path(module.__file__).read_text(encoding="utf-8")
-    assert module.__doc__ or not source.strip(), f"{name} has no docstring"
-    missing = [path for path, item in public(module) if not (inspect.getdoc(item) or "").strip()]
+def test_everything_public_has_a_docstring():
+    missing = []
+    for name in ("flatgrad", *MODULES):
+        module = importlib.import_module(name)
+        empty = not Path(module.__file__).read_text(encoding="utf-8").strip()
+        missing += [name] if not module.__doc__ and not empty else []
+        missing += [path for path, item in public(module) if not (inspect.getdoc(item) or "").strip()]
     assert missing == []
 
 

@@ -122,15 +122,16 @@ def test_the_source_of_machine_code(program):
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler on this machine")
-def test_c():
+@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_c(count):
     c = CFile()
-    for program in drawn(SMALL, 8):
+    for program in drawn(SMALL, count):
         check_pair(program, c=c)
         check_joint(program, c=c)
         check_grad(program, c=c)
         in_pieces(check_joint)(program, c=CFile())
     assert c.saved is not None, "one is saved as a file of its own, too"
-    assert c.check() > 16
+    assert c.check() > 2 * count
     assert c.check() == 0
 
 

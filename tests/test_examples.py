@@ -38,6 +38,7 @@ def test_lecture(tmp_path):
     compile(path.read_text(encoding="utf-8"), str(path), "exec")
 
 
+@pytest.mark.slow
 def test_branches():
     output = output_of("branches")
     pairs = re.findall(r"^(\w+).* slope (\S+) +expected (\S+)$", output, re.MULTILINE)
@@ -47,6 +48,7 @@ def test_branches():
     assert "the spline went 3 ways:" in output
 
 
+@pytest.mark.slow
 def test_moons(tmp_path):
     pytest.importorskip("matplotlib")
     picture = tmp_path / "moons.png"
@@ -55,12 +57,14 @@ def test_moons(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_iris():
     pytest.importorskip("sklearn")
     output = output_of("iris", "--quick")
     assert number_after("held out:", output) >= 27
 
 
+@pytest.mark.slow
 def test_digits():
     pytest.importorskip("sklearn")
     output = output_of("digits", "--quick")
@@ -80,6 +84,7 @@ def fitted(output):
     return [abs(float(text)) for text in re.findall(r"off by ([-+.\d]+) sigma", output)]
 
 
+@pytest.mark.slow
 def test_lotka_volterra(tmp_path):
     pytest.importorskip("scipy")
     pytest.importorskip("matplotlib")
@@ -91,6 +96,7 @@ def test_lotka_volterra(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_garch(tmp_path):
     pytest.importorskip("scipy")
     pytest.importorskip("matplotlib")
@@ -102,6 +108,7 @@ def test_garch(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_character_rnn(tmp_path):
     pytest.importorskip("matplotlib")
     picture = tmp_path / "loss.png"

@@ -9,13 +9,11 @@ import shutil
 import pytest
 
 import flatgrad as fg
+from tests import pictures
 from tests.test_explain import layers
 
-playwright = pytest.importorskip("playwright.sync_api")
-BROWSER = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-if BROWSER is None:
+pytest.importorskip("playwright")
+if pictures.BROWSER is None:
     pytest.skip("no Chromium", allow_module_level=True)
 
 VIEWS = ["code", "passes", "graph", "trace"]
@@ -34,17 +32,13 @@ def addresses(tmp_path_factory):
     return {name: kernel.explain(folder / f"{name}.html").as_uri() for name, kernel in kernels.items()}
 
 
-@pytest.fixture(scope="module")
-def page():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium.new_page(viewport={"width": 1400, "height": 900})
-        chromium.close()
+@pytest.fixture
+def page(tab):
+    return tab
 
 
 def opened(page, address, width=1400, **words):
-    page.set_viewport_size({"width": width, "height": 900})
-    page.goto("about:blank")
+    pictures.emptied(page, width)
     page.goto(f"{address}#{'&'.join(f'{key}={value}' for key, value in words.items())}")
 
 
@@ -221,6 +215,7 @@ def test_keys_walk_along_the_arrows_of_the_graph(page, addresses):
     assert page.get_attribute("#e1", "aria-selected") == "true"
 
 
+@pytest.mark.slow
 def test_on_a_narrow_screen_nothing_sticks_out(page, addresses):
     for address in addresses.values():
         opened(page, address, 420)

@@ -13,7 +13,7 @@ import flatgrad as fg
 from flatgrad.explain.model import PANES
 from tests import pictures
 
-pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright")
 if pictures.BROWSER is None:
     pytest.skip("no Chromium", allow_module_level=True)
 
@@ -29,22 +29,21 @@ def address(tmp_path_factory):
     return path.as_uri()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with pictures.browser() as chromium:
-        yield chromium
-
-
 @pytest.fixture
-def page(browser):
+def page(tab):
     """A page, which must not report an error, nor ask the network for anything."""
-    page = browser.new_page(viewport={"width": 1500, "height": 900})
     errors, requests = [], []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.on("request", lambda request: requests.append(request.url))
-    yield page
-    page.close()
+    listeners = {
+        "pageerror": lambda error: errors.append(str(error)),
+        "console": lambda message: errors.append(message.text) if message.type == "error" else None,
+        "request": lambda request: requests.append(request.url),
+    }
+    pictures.emptied(tab, 1500)
+    for event, listener in listeners.items():
+        tab.on(event, listener)
+    yield tab
+    for event, listener in listeners.items():
+        tab.remove_listener(event, listener)
     assert errors == []
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
 
@@ -64,6 +63,7 @@ def test_pointing_lights_up_all_panes(page, address):
     assert lit(page) == set()
 
 
+@pytest.mark.slow
 def test_the_pictures_in_the_documentation_show_what_is_lit(page, tmp_path):
     """`make pictures` takes them: the line of each address is there, and lights up others."""
     pages = pictures.explained(tmp_path)

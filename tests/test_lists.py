@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 import pytest
-import scipy.interpolate
-import scipy.special
+import scipy
 
 import flatgrad as fg
 from tests.bits import all_bits

@@ -42,6 +42,7 @@ def run():
     return module, model, names, history.loss
 
 
+@pytest.mark.slow
 def test_a_run_has_the_bits_of_the_graph(run):
     """The positions behind a name change no bit of its loss and gradient; what is behind the block is not read."""
     _, model, names, losses = run
@@ -49,6 +50,7 @@ def test_a_run_has_the_bits_of_the_graph(run):
     assert (losses, [p.data for p in model.parameters()]) == interpreted(again, names, STEPS)
 
 
+@pytest.mark.slow
 def test_a_scalar_engine_written_apart_agrees(run):
     """It looks up a list where `fg.table` selects, so sums of gradients have another order, and differ in last bits."""
     module, model, names, losses = run
@@ -58,8 +60,8 @@ def test_a_scalar_engine_written_apart_agrees(run):
     assert [p.data for p in peer.parameters] == pytest.approx([p.data for p in model.parameters()], rel=1e-9, abs=1e-12)
 
 
-def test_a_position_is_compiled_with_the_bits_of_the_graph(run):
-    module, model, *_ = run
+def test_a_position_is_compiled_with_the_bits_of_the_graph():
+    module, model, _ = problem(1)
     one_position, tokens = module.writer(model), [26, 0, 3, 0, *range(12)]
     grown, kept = ([[]], [[]]), np.zeros((2, 1, module.BLOCK - 1, module.WIDTH))
     for k, token in enumerate(tokens):
@@ -80,6 +82,7 @@ def example(*arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_command_learns_and_writes(tmp_path, run):
     pytest.importorskip("matplotlib")
     picture, losses = tmp_path / "loss.png", run[-1]
@@ -91,6 +94,7 @@ def test_the_command_learns_and_writes(tmp_path, run):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_command_takes_other_names(tmp_path):
     path = tmp_path / "names.txt"
     path.write_text("aba\n\nbab\nabab\nb\n" + "ab" * 20 + "\n", encoding="utf-8")

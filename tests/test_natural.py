@@ -15,13 +15,7 @@ from math import exp as power_of_e
 
 import numpy as np
 import pytest
-import scipy.integrate
-import scipy.interpolate
-import scipy.linalg
-import scipy.optimize
-import scipy.signal
-import scipy.special
-import scipy.stats
+import scipy
 
 import flatgrad as fg
 from flatgrad.compiler.calls import natural

@@ -9,6 +9,7 @@ import ast
 import math
 import pickle
 import random
+import re
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -16,8 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import scipy.interpolate
-import scipy.special
+import scipy
 
 import flatgrad as fg
 from flatgrad import Value
@@ -735,7 +735,7 @@ def test_every_error_of_a_trace_has_a_case():
     missing = []
     for path in sorted(PACKAGE.rglob("*.py")):
         source = path.read_text(encoding="utf-8")
-        for node in ast.walk(ast.parse(source)):
+        for node in ast.walk(ast.parse(source)) if re.search(r"\b(forbidden|refuse)\b", source) else ():
             name = getattr(getattr(node, "func", None), "id", "")
             if isinstance(node, ast.Call) and name in ("forbidden", "refuse") and path.name != "tracing.py":
                 text = ast.unparse(node)

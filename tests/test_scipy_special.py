@@ -143,19 +143,18 @@ def test_what_is_infinite_outside_of_the_domain():
     )
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_back_ends_have_the_same_bits(backend):
+def test_back_ends_have_the_same_bits():
     def f(x, y):
         return np.sum(
             sp.erfinv(0.5 * x) + sp.boxcox(y, x) + sp.kl_div(x, y) + sp.i0(9.0 * y) * sp.i1e(y) + sp.huber(0.5, x - y)
             + sp.binom(y + 3.0, x) + sp.beta(x, -y) + sp.rgamma(y)
         )  # fmt: skip
 
-    x, y = np.linspace(0.1, 1.4, 20), np.linspace(0.21, 1.9, 20)
-    wanted = fg.value_and_grad(f, argnums=(0, 1), backend="python")(x, y)
-    result = fg.value_and_grad(f, argnums=(0, 1), backend=backend)(x, y)
-    assert result[0] == wanted[0]
-    assert all(map(np.array_equal, result[1], wanted[1]))
+    x, y = np.linspace(0.1, 1.4, 11), np.linspace(0.21, 1.9, 11)
+    wanted, *results = [fg.value_and_grad(f, argnums=(0, 1), backend=backend)(x, y) for backend in BACKENDS]
+    for result in results:
+        assert result[0] == wanted[0]
+        assert all(map(np.array_equal, result[1], wanted[1]))
     nodes = fg.array([fg.Value(each) for each in x]), fg.array([fg.Value(each) for each in y])
     assert f(*nodes).data == wanted[0]
 

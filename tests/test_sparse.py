@@ -14,7 +14,7 @@ from flatgrad.compiler.loops.extents import Samples
 from flatgrad.compiler.sparsity import OpenSparsity, Sparsity
 from flatgrad.compiler.transforms import derivatives, sizes
 from tests.bits import assert_same
-from tests.examples import examples
+from tests.examples import crossed, examples, mostly_slow
 from tests.programs import ARITHMETIC, programs
 
 sparse = pytest.importorskip("scipy.sparse")
@@ -28,8 +28,11 @@ def dense_of(matrix):
     return matrix.toarray().ravel().tolist()
 
 
-@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
-@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.number)
+@pytest.mark.parametrize(
+    ("problem", "backend"),
+    crossed(PROBLEMS, ["python", "numpy", "native"]),
+    ids=lambda each: getattr(each, "number", each),
+)
 def test_hessians_and_jacobians_of_known_problems_have_the_bits_of_the_dense_ones(problem, backend):
     x = np.asarray(problem.start(8), dtype=float)
     hessian = fg.hessian(problem.objective, sparse=True, backend=backend)
@@ -146,7 +149,7 @@ def same_matrices(one, other):
     assert one.indptr.tolist() == other.indptr.tolist()
 
 
-@pytest.mark.parametrize("problem", PROBLEMS[:3], ids=lambda problem: problem.number)
+@pytest.mark.parametrize("problem", mostly_slow(PROBLEMS[:3]), ids=lambda problem: problem.number)
 def test_one_kernel_serves_matrices_of_all_sizes(problem):
     """Of steps of two variables it serves all even ones."""
     hessian = fg.hessian(problem.objective, sparse=True, dynamic=True)
@@ -188,15 +191,23 @@ def test_kernels_for_all_sizes_are_written():
     assert "int n" in kernel.c_source()
 
 
-def test_what_differs_in_more_than_size_has_kernels_of_its_own():
-    disorder = lambda x: sum(t**3 if 0xB5297A4D3F84D5B5 >> k % 64 & 1 else fg.sin(t) for k, t in enumerate(x))  # noqa: E731
-    bent = lambda x: sum((b - a) ** 4 for a, b in itertools.pairwise(x)) if len(x) < 20 else sum(x) ** 3  # noqa: E731
-    for function, reason in ((disorder, "differ in more than sizes"), (bent, "something else for n = 24")):
-        hessian = fg.hessian(function, sparse=True, dynamic=True)
-        for n in (12, 24):
-            x = np.linspace(0.1, 0.7, n)
-            assert_same(dense_of(hessian(x)), fg.hessian(function, dynamic=False)(x).ravel().tolist())
-        assert reason in hessian.kernel_for(x).stats.own_size
+def disorder(x):
+    return sum(t**3 if 0xB5297A4D3F84D5B5 >> k % 64 & 1 else fg.sin(t) for k, t in enumerate(x))
+
+
+def bent(x):
+    return sum((b - a) ** 4 for a, b in itertools.pairwise(x)) if len(x) < 20 else sum(x) ** 3
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"), [(disorder, "differ in more than sizes"), (bent, "something else for n = 24")]
+)
+def test_what_differs_in_more_than_size_has_kernels_of_its_own(function, reason):
+    hessian = fg.hessian(function, sparse=True, dynamic=True)
+    for n in (12, 24):
+        x = np.linspace(0.1, 0.7, n)
+        assert_same(dense_of(hessian(x)), fg.hessian(function, dynamic=False)(x).ravel().tolist())
+    assert reason in hessian.kernel_for(x).stats.own_size
 
 
 @pytest.mark.parametrize("transform", [fg.hessian, fg.jacobian])

@@ -7,18 +7,19 @@ import pytest
 
 import flatgrad as fg
 from benchmarks.suites import hock_schittkowski, luksan_vlcek, nist
+from tests.examples import mostly_slow
 
 FITS = nist.fits()
 
 
-@pytest.mark.parametrize("fit", FITS, ids=[fit.name for fit in FITS])
+@pytest.mark.parametrize("fit", FITS, ids=lambda fit: fit.name)
 def test_the_certified_parameters_have_the_certified_residuals(fit):
     squares = sum(r * r for r in fg.jit(fit.residuals)(fit.certified))
     # The residuals of Lanczos1 are rounding errors of its data, which have 13 digits.
     assert squares == pytest.approx(fit.squares, rel=1e-3 if fit.name.startswith("Lanczos") else 1e-8, abs=1e-20)
 
 
-@pytest.mark.parametrize("fit", FITS, ids=[fit.name for fit in FITS])
+@pytest.mark.parametrize("fit", mostly_slow(FITS), ids=lambda fit: fit.name)
 def test_jacobians_of_fits_agree_with_differences(fit):
     b = fit.starts[1]
     jacobian = np.array(fg.jacobian(fit.residuals)(b))
@@ -31,7 +32,7 @@ def test_jacobians_of_fits_agree_with_differences(fit):
         np.testing.assert_allclose(jacobian[:, k], differences, rtol=1e-4, atol=1e-5 * np.abs(differences).max())
 
 
-@pytest.mark.parametrize("problem", luksan_vlcek.PROBLEMS, ids=[p.number for p in luksan_vlcek.PROBLEMS])
+@pytest.mark.parametrize("problem", mostly_slow(luksan_vlcek.PROBLEMS), ids=lambda problem: problem.number)
 def test_gradients_of_sparse_problems_agree_with_differences(problem):
     x = problem.start(1_000) + 0.01 * np.sin(np.arange(1_000.0))
     direction = np.cos(np.arange(1_000.0))
@@ -41,7 +42,7 @@ def test_gradients_of_sparse_problems_agree_with_differences(problem):
     assert gradient @ direction == pytest.approx((above - below) / 2e-5, rel=1e-5)
 
 
-@pytest.mark.parametrize("problem", luksan_vlcek.PROBLEMS, ids=[p.number for p in luksan_vlcek.PROBLEMS])
+@pytest.mark.parametrize("problem", mostly_slow(luksan_vlcek.PROBLEMS), ids=lambda problem: problem.number)
 def test_sparse_hessians_of_sparse_problems_agree_with_differences(problem):
     pytest.importorskip("scipy.sparse")
     n = 24
@@ -61,7 +62,7 @@ def test_sparse_hessians_of_sparse_problems_agree_with_differences(problem):
     assert matrix.toarray().tobytes() == hessian(1.01 * x).toarray().tobytes()
 
 
-@pytest.mark.parametrize("fit", FITS, ids=[fit.name for fit in FITS])
+@pytest.mark.parametrize("fit", mostly_slow(FITS), ids=lambda fit: fit.name)
 def test_fits_reach_the_certified_parameters(fit):
     optimize = pytest.importorskip("scipy.optimize")
     residuals = fg.jit(fit.residuals, faults="ieee")

@@ -18,45 +18,46 @@ import flatgrad as fg
 from flatgrad import Value
 from tests.compiler import golden_programs
 
+#: Kernels of a few programs: two functions or a joint one; scalars, lists, dicts; conditions; odd numbers.
+KERNELS = {
+    "neuron_compile": lambda: fg.compile(golden_programs.neuron).kernel_for(
+        Value(2.0), Value(0.0), Value(-3.0), Value(1.0), Value(6.88)
+    ),
+    "rosenbrock_value_and_grad": lambda: fg.value_and_grad(golden_programs.rosenbrock).kernel_for([0.0, 0.0, 0.0]),
+    "rosenbrock_grad": lambda: fg.grad(golden_programs.rosenbrock).kernel_for([0.0, 0.0, 0.0]),
+    "branches_value_and_grad": lambda: fg.value_and_grad(golden_programs.branches, argnums=(0, 1)).kernel_for(1.0, 2.0),
+    "extremes_value_and_grad": lambda: fg.value_and_grad(golden_programs.extremes, argnums=(0, 1)).kernel_for(1.0, 2.0),
+    "two_outputs_compile": lambda: fg.compile(golden_programs.two_outputs).kernel_for(
+        {"left": Value(1.0), "right": Value(2.0)}
+    ),
+}
 
-def kernels():
-    """Kernels of a few programs: two functions or a joint one; scalars, lists, dicts; conditions; odd numbers."""
-    v = Value
-    return {
-        "neuron_compile": fg.compile(golden_programs.neuron).kernel_for(v(2.0), v(0.0), v(-3.0), v(1.0), v(6.88)),
-        "rosenbrock_value_and_grad": fg.value_and_grad(golden_programs.rosenbrock).kernel_for([0.0, 0.0, 0.0]),
-        "rosenbrock_grad": fg.grad(golden_programs.rosenbrock).kernel_for([0.0, 0.0, 0.0]),
-        "branches_value_and_grad": fg.value_and_grad(golden_programs.branches, argnums=(0, 1)).kernel_for(1.0, 2.0),
-        "extremes_value_and_grad": fg.value_and_grad(golden_programs.extremes, argnums=(0, 1)).kernel_for(1.0, 2.0),
-        "two_outputs_compile": fg.compile(golden_programs.two_outputs).kernel_for({"left": v(1.0), "right": v(2.0)}),
-    }
 
-
-@pytest.mark.parametrize("name", list(kernels()))
+@pytest.mark.parametrize("name", KERNELS)
 def test_emitted_source(name, golden):
-    source = kernels()[name].source
+    source = KERNELS[name]().source
     compile(source, name, "exec")
     golden(f"{name}.py", source)
 
 
-@pytest.mark.parametrize("name", list(kernels()))
+@pytest.mark.parametrize("name", KERNELS)
 def test_the_same_program_is_printed_the_same_way_twice(name):
-    assert kernels()[name].source == kernels()[name].source
+    assert KERNELS[name]().source == KERNELS[name]().source
 
 
-@pytest.mark.parametrize("name", list(kernels()))
+@pytest.mark.parametrize("name", KERNELS)
 def test_lines_are_not_too_long(name):
-    assert max(map(len, kernels()[name].source.splitlines())) <= 120
+    assert max(map(len, KERNELS[name]().source.splitlines())) <= 120
 
 
 def test_debuggers_see_the_source():
-    kernel = kernels()["neuron_compile"]
+    kernel = KERNELS["neuron_compile"]()
     filename = kernel.forward.function.__code__.co_filename
     assert "".join(linecache.getlines(filename)) == kernel.source
 
 
 def test_generated_source_is_forgotten_with_its_kernel():
-    kernel = kernels()["rosenbrock_value_and_grad"]
+    kernel = KERNELS["rosenbrock_value_and_grad"]()
     filename = kernel.joint.function.__code__.co_filename
     assert linecache.getlines(filename)
     del kernel

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn import datasets
 
 import flatgrad as fg
 from flatgrad.nn.data import make_moons
@@ -14,6 +13,7 @@ from flatgrad.nn.data import make_moons
 @pytest.mark.parametrize("noise", [0.0, 0.1, 1.5])
 @pytest.mark.parametrize("count", [2, 3, 7, 100, 101])
 def test_moons_with_a_random_state(count, noise, seed):
+    datasets = pytest.importorskip("sklearn.datasets")
     X, y = make_moons(count, noise=noise, random_state=np.random.RandomState(seed))
     expected_X, expected_y = datasets.make_moons(count, noise=noise or None, random_state=np.random.RandomState(seed))
     assert X.tobytes() == expected_X.tobytes()
@@ -22,6 +22,7 @@ def test_moons_with_a_random_state(count, noise, seed):
 
 
 def test_moons_from_the_global_random_state():
+    datasets = pytest.importorskip("sklearn.datasets")
     np.random.seed(1337)
     X, y = make_moons(100, noise=0.1)
     after = np.random.get_state()

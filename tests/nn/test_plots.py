@@ -13,14 +13,14 @@ import flatgrad as fg
 from flatgrad import Value, nn
 from flatgrad.nn.data import make_moons
 
-matplotlib = pytest.importorskip("matplotlib")
-matplotlib.use("Agg")
-from matplotlib import colors, pyplot  # noqa: E402 - after the backend is chosen
-
 
 @pytest.fixture(autouse=True)
-def _close_figures():
-    yield
+def pyplot():
+    """Imported here, since it takes a second, which every process that shares the tests would spend."""
+    pytest.importorskip("matplotlib").use("Agg")
+    from matplotlib import pyplot
+
+    yield pyplot
     pyplot.close("all")
 
 
@@ -42,7 +42,8 @@ def pixels(ax):
 
 def tint(colour):
     """A class colour as it looks on white."""
-    return tuple(round(255 * (1 - 0.22 * (1 - c))) for c in colors.to_rgb(colour))
+    parts = (int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5))
+    return tuple(round(255 * (1 - 0.22 * (1 - c))) for c in parts)
 
 
 BLUE, RED, GREEN = map(tint, ("#0072B2", "#D55E00", "#009E73"))
@@ -130,7 +131,7 @@ def test_a_model_that_always_says_the_same():
     assert_close(at(0.7, 0.5), BLUE)
 
 
-def test_a_model_leaves_no_trace():
+def test_a_model_leaves_no_trace(pyplot):
     X, y = make_moons(40, 0.1, np.random.RandomState(0))
     model = nn.MLP(2, [4, 1], seed=0)
     before = model.state_dict()
@@ -196,7 +197,7 @@ def test_wrong_arguments(call, error, message):
         ({"feature_names": ["a"]}, fg.InputError, "feature_names are two, got 1"),
     ],
 )
-def test_wrong_options(options, error, message):
+def test_wrong_options(options, error, message, pyplot):
     with pytest.raises(error, match=message):
         nn.plot_decision_boundary(score, SQUARE, HALVES, **options)
     assert not pyplot.get_fignums(), "no empty figure is left"
@@ -234,7 +235,7 @@ METRICS = {"training RMSE": [6.0, 5.0], "validation RMSE": [9.0, 8.0], "validati
 
 
 @pytest.mark.parametrize("placed", ["subplots", "add_axes"])
-def test_each_unit_has_an_axis_and_no_legend_covers_a_curve(placed):
+def test_each_unit_has_an_axis_and_no_legend_covers_a_curve(placed, pyplot):
     history = SimpleNamespace(loss=[3.0, 2.0], epoch_loss=[3.0, 2.0], metrics=METRICS, best_epoch=1)
     figure = pyplot.figure(figsize=(7, 6), layout="constrained" if placed == "subplots" else None)
     place = figure.subplots() if placed == "subplots" else figure.add_axes((0.1, 0.1, 0.6, 0.8))
@@ -265,7 +266,7 @@ def test_losses_over_orders_of_magnitude_are_logarithmic():
     assert nn.plot_history(SimpleNamespace(loss=[1.0, math.inf])).get_yscale() == "linear"
 
 
-def test_the_history_of_fit():
+def test_the_history_of_fit(pyplot):
     X, y = make_moons(20, 0.1, np.random.RandomState(0))
     model = nn.MLP(2, [3, 1], seed=0)
 

@@ -15,6 +15,7 @@ import flatgrad as fg
 from flatgrad import nn
 from flatgrad.compiler.machine import native
 from flatgrad.nn.formulas import Formula, NotAFormulaError, StepFormulas, text_of
+from tests.examples import crossed
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]
 X, Y = [[1.0], [2.0], [-1.0]], [2.0, 3.0, 0.5]
@@ -145,33 +146,32 @@ def by_hand(make: Any) -> tuple[list[float], float]:
     return losses, w.data
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_every_way_of_training_uses_the_same_numbers(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "backend"), crossed(ALL, BACKENDS))
+def test_every_way_of_training_uses_the_same_numbers(name: str, backend: Any, tmp_path: Path) -> None:
     kind, rate = ALL[name]
 
     def make() -> Any:
         return kind(rate)
 
     expected = by_hand(make)
-    for backend in BACKENDS:
-        w = fg.Value(0.25)
-        step = nn.train_step(batch_loss(w), make(), [w], backend=backend)
-        losses = [step(X, Y) for _ in range(STEPS)]
-        step.sync()
-        assert (losses, w.data) == expected, backend
-        w = fg.Value(0.25)
-        step = nn.train_step(batch_loss(w), make(), [w], backend=backend)
-        losses = [*step.repeat(STEPS - 5, X, Y), *step.repeat(5, X, Y)]
-        step.sync()
-        assert (losses, w.data) == expected, backend
-        w = fg.Value(0.25)
-        history = nn.fit(batch_loss(w), [w], make(), X, Y, steps=STEPS, progress=False, backend=backend)
-        assert (history.loss, w.data) == expected, backend
-        w, path = fg.Value(0.25), tmp_path / f"{backend}.npz"
-        for steps in (5, STEPS):
-            options: Any = {"progress": False, "backend": backend, "checkpoint": path, "resume": True}
-            history = nn.fit(batch_loss(w), [w], make(), X, Y, steps=steps, **options)
-        assert (history.loss, w.data) == expected, backend
+    w = fg.Value(0.25)
+    step = nn.train_step(batch_loss(w), make(), [w], backend=backend)
+    losses = [step(X, Y) for _ in range(STEPS)]
+    step.sync()
+    assert (losses, w.data) == expected
+    w = fg.Value(0.25)
+    step = nn.train_step(batch_loss(w), make(), [w], backend=backend)
+    losses = [*step.repeat(STEPS - 5, X, Y), *step.repeat(5, X, Y)]
+    step.sync()
+    assert (losses, w.data) == expected
+    w = fg.Value(0.25)
+    history = nn.fit(batch_loss(w), [w], make(), X, Y, steps=STEPS, progress=False, backend=backend)
+    assert (history.loss, w.data) == expected
+    w, path = fg.Value(0.25), tmp_path / "run.npz"
+    for steps in (5, STEPS):
+        options: Any = {"progress": False, "backend": backend, "checkpoint": path, "resume": True}
+        history = nn.fit(batch_loss(w), [w], make(), X, Y, steps=steps, **options)
+    assert (history.loss, w.data) == expected
 
 
 @pytest.mark.parametrize("rolled", [False, True])

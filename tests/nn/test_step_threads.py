@@ -171,6 +171,7 @@ def test_the_child_of_a_fork_makes_steps():
     assert step.steps == 1
 
 
+@pytest.mark.slow
 def test_models_are_trained_at_the_same_time():
     """`fit` in several threads, each with a model of its own, gives what it gives alone."""
 

@@ -116,7 +116,13 @@ def test_steps_follow_branches(backend: Any, name: str) -> None:
     assert step.numbers == numbers
 
 
-@pytest.mark.parametrize(("backend", "name"), crossed(BACKENDS, [*OPTIMIZERS][::-1]))
+PAIRS = crossed(BACKENDS, [*OPTIMIZERS][::-1])
+
+
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [pytest.param(*pair, marks=[] if pair[0] == "numpy" else [pytest.mark.slow]) for pair in PAIRS],
+)
 def test_fit_follows_branches(backend: Any, name: str, tmp_path: Path) -> None:
     size = 4 if backend == BACKENDS[0] else None
     make = OPTIMIZERS[name]

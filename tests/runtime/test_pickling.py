@@ -124,7 +124,10 @@ def test_leaves_stay_shared_between_graphs(again):
     assert total._prev[1] is product._prev[1]
 
 
-@pytest.mark.parametrize(("copied", "length"), [("pickle 5", 100_000), ("deepcopy", 20_000)])
+@pytest.mark.parametrize(
+    ("copied", "length"),
+    [("pickle 5", 10_000), ("deepcopy", 10_000), pytest.param("pickle 5", 100_000, marks=pytest.mark.slow)],
+)
 def test_long_chains(copied, length):
     """Nothing recurses: neither pickle and deepcopy, which would give up at a few hundred, nor the package."""
     x = leaf(3.0, label="x")

@@ -128,18 +128,29 @@ def test_they_end_at_the_users_line(tmp_path, program, expected):
     assert mine == expected, text
     assert others == [], text
     assert tracebacks.NOTE in text
+    if program in ENTRIES:
+        assert entries(text) == ENTRIES[program], text
+
+
+#: The entries of docs/errors.md that explain the errors of programs.
+ENTRIES = {TRACED: ["TraceError"], GRAPH: ["DivisionByZeroError"], USERS: []}
+
+
+def entries(text):
+    return re.findall(r"^See (\w+) in docs/errors.md, or run: flatgrad errors \1$", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
-    ("program", "expected"),
-    [(TRACED, "TraceError"), (GRAPH, "DivisionByZeroError"), (THREAD, "DomainError"), (USERS, "")],
+    ("program", "full", "expected"),
+    [
+        *((program, "1", ENTRIES[program]) for program in ENTRIES),
+        (THREAD, "", ["DomainError"]),
+        (THREAD, "1", ["DomainError"]),
+    ],
 )
-def test_the_entry_that_explains_an_error_of_ours_is_named(tmp_path, program, expected):
-    for full in ("", "1"):
-        _, _, text = frames(tmp_path, program, FLATGRAD_FULL_TRACEBACK=full)
-        assert re.findall(r"^See (\w+) in docs/errors.md, or run: flatgrad errors \1$", text, re.MULTILINE) == [
-            expected
-        ] * bool(expected), text
+def test_the_entry_that_explains_an_error_of_ours_is_named(tmp_path, program, full, expected):
+    _, _, text = frames(tmp_path, program, FLATGRAD_FULL_TRACEBACK=full)
+    assert entries(text) == expected, text
 
 
 def test_training(tmp_path):
