@@ -460,3 +460,31 @@ def test_variances_of_what_a_mask_selects(name, options):
 def test_what_a_function_does_not_take_is_named():
     with pytest.raises(fg.InputError, match=r"np\.nanvar of Values takes no where. Select or reshape the array before"):
         fg.grad(lambda x: np.nanvar(x, where=np.array([True, False])))(np.ones(2))
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda a: np.maximum(a, 1), lambda a: np.minimum(1.0, a), lambda a: np.fmax(a, [1.0, 2.0]),
+        lambda a: np.fmin(a, 1.0), lambda a: np.clip(a, 0.0, 1.0), lambda a: a.clip(0.0, 1.0),
+        lambda a: np.max(a, axis=0), lambda a: a.min(axis=1),
+        lambda a: np.ptp(a, axis=0), np.maximum.accumulate, lambda a: np.minimum.outer(a[0], a[1]),
+        lambda a: np.amax(a, axis=1, keepdims=True), lambda a: np.maximum(a > 1.0, a < 0.0), np.isnan,
+        lambda a: np.logical_xor(a, a > 1.0), lambda a: np.maximum.reduce(a > 1.0, axis=0),
+    ],
+)  # fmt: skip
+def test_arrays_without_values_have_numpys_results(f):
+    """Truth values only where NumPy has them: its first loop of `maximum` is that of bools."""
+    numbers = np.array([[0.5, 2.0], [3.0, -1.0]])
+    found, expected = f(fg.array(numbers)), f(numbers)
+    assert np.array_equal(np.asarray(found, dtype=expected.dtype), expected)
+    assert (found.dtype == bool) is (expected.dtype == bool)
+
+
+def test_constants_in_natural_code_are_bounded_as_numpy_does():
+    def bounded(x):
+        floor = np.maximum(np.zeros(3), 2.0)
+        floor[0] = x
+        return floor.sum() + np.clip(np.array([0.5, 4.0]), 1.0, 3.0).sum() * math.exp(x)
+
+    assert fg.value_and_grad(bounded)(0.0) == (8.0, 5.0)

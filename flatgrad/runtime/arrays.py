@@ -363,8 +363,8 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options: di
         return None
     if isinstance(result, np.ndarray) and result.dtype == object and not result.size:
         result = result.astype(object)
-    if _is_truth(ufunc, loop) and isinstance(result, np.ndarray) and result.dtype == object and not has_nodes(result):
-        result = result.astype(bool)
+    if isinstance(result, np.ndarray) and result.dtype == object and not has_nodes(result):
+        result = result.astype(bool) if _is_truth(ufunc, loop, operands) else result
     if out is None:
         return wrapped(result)
     check_target(out, result)
@@ -372,8 +372,20 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options: di
     return out
 
 
-def _is_truth(ufunc: np.ufunc, loop: Any) -> bool:
-    return ufunc in _ORDER or (loop is not None and ufunc.types[0].endswith("?"))
+def _is_truth(ufunc: np.ufunc, loop: Any, operands: Sequence[Any]) -> bool:
+    """Whether a ufunc gives truth values: of all numbers, as `np.isnan`, or of bools, as `np.maximum`."""
+    if ufunc in _ORDER or loop is None:
+        return ufunc in _ORDER
+    of_floats = [each for each in ufunc.types if each.startswith("d" * ufunc.nin)]
+    if not (of_floats or ufunc.types)[0].endswith("?"):
+        return ufunc.types[0].endswith("?") and all(map(_holds_bools, operands))
+    return True
+
+
+def _holds_bools(operand: Any) -> bool:
+    if isinstance(operand, np.ndarray) and operand.dtype != object:
+        return bool(operand.dtype == bool)
+    return all(isinstance(each, (bool, np.bool_)) for each in np.ravel(operand).tolist())
 
 
 def _checked(name: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
