@@ -155,7 +155,8 @@ class OpenStages:
         refused = Prepared()
         best: tuple[int, Prepared, list[ArrayProgram]] | None = None
         for way in ways:
-            if not (self._hides and (best or refused.grows)) if way[1] else best is not None:
+            is_needed = self._hides and (best or refused.grows) if way[1] and way != ways[0] else best is None
+            if not is_needed:
                 continue
             prepared = Prepared(way=way)
             try:

@@ -45,8 +45,8 @@ _COMPARED, _EQUATIONS = 40, 20_000
 #: Members are made if the whole program has so many times as many equations as they have together.
 _PART = 2
 #: How functions are re-rolled: what has so many terms is a statement, at first as in the whole program, then less;
-#: and only what has so many lanes, if small statements could hide rounds.
-_WAYS: Final = ((TERMS, 0), (TERMS, ALONE)), ((4, 0), (2, 0))
+#: and only what has so many lanes, if small statements could hide rounds. In the end, that alone.
+_WAYS: Final = ((TERMS, 0), (TERMS, ALONE)), ((4, 0), (2, 0)), ((TERMS, ALONE),)
 #: Without machine code, so many equations of the traced program are more than Python compiles in a short time.
 _FLAT = 100_000
 #: How many open kernels are kept, with those for which there are none.
@@ -144,7 +144,10 @@ def _made(
             members[each] = members.get(each) or _sample(stages, family, each, folds=folds)
         return [members[each] for each in sizes]
 
+    grows = False
     for ways, sizes in itertools.product(_WAYS, windows):
+        if grows and ways != _WAYS[-1]:
+            continue
         try:
             samples = members_at(sizes)
             if folds and len({tuple(map(repr, sample.cleaned.constants)) for sample in samples}) > 1:
@@ -155,8 +158,7 @@ def _made(
             return opened, _compare(opened, stages, family, inputs)
         except (NotOpenError, ProgramError) as error:
             reason = str(error)
-            if isinstance(error, GrowingError) and sizes != windows[0]:
-                break  # nothing becomes of its rounds
+            grows = grows or (isinstance(error, GrowingError) and sizes != windows[0])  # rounds are hidden, or unlike
     return _Refused(reason, len(windows))
 
 

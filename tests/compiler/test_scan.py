@@ -418,6 +418,32 @@ def test_rounds_that_cannot_be_written_out_are_an_error_that_says_so() -> None:
 
 
 @pytest.mark.skipif(not native.available(), reason="llvmlite is not installed")
+def test_a_tangent_that_the_carry_takes_along_is_a_loop() -> None:
+    """The remedy that the error above names: small statements of two rounds must not hide the rounds."""
+
+    def step(level: Any, rates: Any, x: Any) -> Any:
+        return level + 0.01 * (rates[0] * level - rates[1] * level * level * level) + 0.001 * x
+
+    def tangent(rates: Any, directions: Any, xs: Any) -> Any:
+        def both(carry: Any, x: Any) -> Any:
+            level, moved = carry
+            return fg.jvp(lambda level, rates: step(level, rates, x), (level, rates), (moved, directions)), None
+
+        return fg.scan(both, (rates[2], directions[2]), xs)[0]
+
+    rates, directions, xs = [0.5, 0.3, 0.2], [1.0, 0.5, 0.25], np.sin(np.arange(60.0))
+    compiled = fg.jit(tangent, dynamic=False)
+    assert compiled(rates, directions, xs) == tangent(rates, directions, xs)
+    many = np.sin(np.arange(3000.0))
+    _, moved = compiled(rates, directions, many)
+    h = 1e-6
+    ends = (fg.scan(lambda c, x: (step(c, [0.5 + e, 0.3 + e / 2], x), None), 0.2 + e / 4, many)[0] for e in (h, -h))
+    assert moved == pytest.approx((next(ends) - next(ends)) / (2 * h), rel=1e-5)
+    reason = compiled.kernel_for(rates, directions, many).stats.reason
+    assert reason.startswith("one code serves all numbers of rounds")
+
+
+@pytest.mark.skipif(not native.available(), reason="llvmlite is not installed")
 def test_a_scan_in_a_scan_is_a_loop_in_a_loop() -> None:
     def inner(w: Any) -> Any:
         return fg.scan(lambda c, _: (fg.cos(c * w), None), w, length=600)[0]

@@ -264,7 +264,8 @@ class _Loop:
         if not self.folds and count * size > progress.MANY:
             raise refuse(
                 f"fg.scan: {count:,} rounds of {count_of(size, 'equation')} are too many to be written out. Call "
-                "fg.scan in the function that is compiled, not in a part that is differentiated, or in another scan"
+                "fg.scan in the function that is compiled, not in a part that is differentiated, or in another scan. "
+                "For a derivative of the loop, carry it along: call fg.jvp of the step in each round"
             )
         trace.folds = self.folds
         trace.repeat(first, size, steps.operands, count + len(rounds))
