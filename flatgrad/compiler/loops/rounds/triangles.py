@@ -136,22 +136,28 @@ class _Columns:
             a, b, c, d = (column[part] for part in parts)
             even &= (d - a) == 3 * (c - b)
         edges = np.flatnonzero(np.diff(np.concatenate([[0], even.view(np.int8), [0]])))
-        for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            begin = self._begun(first, period)
-            if end - begin >= (_TURNS - 3) * period:
-                yield begin, end + 3 * period, period
+        firsts, ends = edges[::2], edges[1::2]
+        # Even with two turns in front, most runs are too short.
+        long = ends - firsts + 2 * period >= (_TURNS - 3) * period
+        if not long.any():
+            return
+        firsts, ends = firsts[long], ends[long]
+        begins = self._begun(firsts, period)
+        long = ends - begins >= (_TURNS - 3) * period
+        for begin, end in zip(begins[long].tolist(), ends[long].tolist(), strict=True):
+            yield begin, end + 3 * period, period
 
-    def _begun(self, first: int, period: int) -> int:
-        """Where the turns begin: the first ones may read something else instead of what a turn before has computed."""
-        symbols, operands = self.symbols, self.operands
-        for k in range(first - 1, max(first - 2 * period, 0) - 1, -1):
-            if symbols[k] != symbols[k + period]:
-                return k + 1
-            for column in operands:
-                a, b, c, d = column[k : k + 3 * period + 1 : period].tolist()
-                if d - a != 3 * (c - b) and c - b != period:
-                    return k + 1
-        return max(first - 2 * period, 0)
+    def _begun(self, firsts: Any, period: int) -> Any:
+        """Where turns begin: the first ones may read something else instead of what a turn before has computed."""
+        count = int(firsts[-1])
+        parts = [slice(k * period, k * period + count) for k in range(4)]
+        goes_on = self.symbols[parts[0]] == self.symbols[parts[1]]
+        for column in self.operands:
+            a, b, c, d = (column[part] for part in parts)
+            goes_on &= (d - a == 3 * (c - b)) | (c - b == period)
+        stops = np.concatenate([[-1], np.flatnonzero(~goes_on)])
+        last = stops[np.searchsorted(stops, firsts) - 1]  # the last one in front of each
+        return np.maximum(last + 1, firsts - 2 * period)
 
 
 def find_nests(program: Program) -> list[Nest]:
