@@ -25,10 +25,8 @@ from .loops.array_program import ArrayProgram
 from .loops.extents import Samples, Size, bound, monomials, printed_at
 from .loops.formulas import Data
 from .loops.generalize import OpenArrayProgram, generalize
-from .loops.grammar import Repeat
-from .loops.reroll import reroll
 from .loops.reroll.packs import TERMS
-from .loops.rounds import ALONE, FEW, OTHER_WAYS, count_statements, find_rounds, hides_rounds, in_other_way
+from .loops.rounds import ALONE, OTHER_WAYS, count_statements, in_other_way
 from .machine import native, open_recall, recall
 from .machine.functions import compile_natively, obstacle, print_open
 from .machine.kept_text import comments_of
@@ -36,6 +34,7 @@ from .machine.memory import OpenCodeError
 from .machine.native import NativeFunction
 from .machine.open_code import OpenFunction
 from .machine.open_recall import OpenSignature, Prepared
+from .open_samples import RerolledSample, differing
 from .options import Options
 from .printing import PrintedStages, Sizes, steps_text
 from .program.program import Group, Program, grouped
@@ -53,6 +52,8 @@ _WAYS = (2, 0), (4, 0), (TERMS, ALONE)
 _LONG = 1_000_000.0
 
 
+#: The reason where samples have different programs.
+_DIFFERENT = "the programs for several sizes differ in more than sizes"
 #: How the reason begins where machine code of a program for all sizes cannot be bound to them.
 _UNBOUND = "machine code cannot be bound to sizes"
 
@@ -155,7 +156,7 @@ class OpenStages:
         refused = Prepared()
         best: tuple[int, Prepared, list[ArrayProgram]] | None = None
         for way in ways:
-            is_needed = self._hides and (best or refused.grows) if way[1] and way != ways[0] else best is None
+            is_needed = (best or refused.grows) and self._tried.hides if way[1] and way != ways[0] else best is None
             if not is_needed:
                 continue
             prepared = Prepared(way=way)
@@ -167,6 +168,7 @@ class OpenStages:
             count = sum(map(count_statements, last))
             if best is None or count < best[0]:
                 best = count, prepared, last
+        del self._tried
         if best is None:
             return refused
         _, prepared, self._last = best
@@ -197,6 +199,7 @@ class OpenStages:
         """
         if not self._prepared.arrays:
             self._last = self._generalize(self._prepared)
+            del self._tried
         return self._prepared.arrays
 
     def _generalize(self, prepared: Prepared) -> list[ArrayProgram]:
@@ -205,22 +208,24 @@ class OpenStages:
         Raises:
             NotOpenError: if these are no programs for all extents.
         """
-        (terms, lanes), fast = prepared.way, self.options.fast
-        rerolled = [
-            [reroll(part, fast=fast, terms=terms, lanes=lanes) for part in stages.array_parts]
-            for stages in self.samples
-        ]
-        samples = [[find_rounds(program, *FEW) for program in programs] for programs in rerolled]
-        self._hides = any(map(hides_rounds, rerolled[-1], samples[-1]))
+        samples = [RerolledSample(stages, prepared.way) for stages in self.samples]
+        self._tried = samples[-1]
         try:
-            prepared.arrays = self._generalized(samples)
+            return self._alike(prepared, samples, nest=True)
         except NotOpenError:
-            items = [item for programs in samples for program in programs for item in program.statements]
-            if not any(isinstance(item, Repeat) and item.inner for item in items):
+            # Of samples that differ in their numbers of statements, only two may have been made.
+            made = differing(samples, True) or samples
+            if not any(sample.counts(True).nested for sample in made):
                 raise
-            samples = [[find_rounds(program, *FEW, nest=False) for program in programs] for programs in rerolled]
-            prepared.arrays = self._generalized(samples)
-        return samples[-1]
+            return self._alike(prepared, samples, nest=False)
+
+    def _alike(self, prepared: Prepared, samples: Sequence[RerolledSample], nest: bool) -> list[ArrayProgram]:
+        """The same with or without loops within rounds."""
+        if differing(samples, nest):
+            raise GrowingError(_DIFFERENT)
+        arrays = [sample.arrays(nest) for sample in samples]
+        prepared.arrays = self._generalized(arrays)
+        return arrays[-1]
 
     def _generalized(self, samples: Sequence[Sequence[ArrayProgram]]) -> list[OpenArrayProgram]:
         """The functions for all extents from those for the samples."""
@@ -232,9 +237,7 @@ class OpenStages:
         found = [program for program in programs if program is not None]
         if len(found) < len(programs):
             counts = {tuple(len(program.statements) for program in sample) for sample in samples}
-            raise (GrowingError if len(counts) > 1 else NotOpenError)(
-                "the programs for several sizes differ in more than sizes"
-            )
+            raise (GrowingError if len(counts) > 1 else NotOpenError)(_DIFFERENT)
         return found
 
     @property

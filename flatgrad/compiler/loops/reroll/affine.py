@@ -117,25 +117,25 @@ def factor(vectors: Sequence[Addresses]) -> Shape | None:
     >>> factor([np.array([0, 1, 5])]) is None
     True
     """
+    heads = np.array(vectors)
     extents: list[int] = []
-    strides: list[list[int]] = [[] for _ in vectors]
-    heads = list(vectors)
-    count = len(heads[0])
-    while count > 1:
-        length = count
-        for head in heads:
-            steps = head[1:] - head[:-1]
-            (breaks,) = (steps != steps[0]).nonzero()
-            if len(breaks):
-                length = math.gcd(length, int(np.gcd.reduce(breaks + 1)))
-            if length == 1:
-                return None
+    strides: list[list[int]] = []
+    while (count := heads.shape[1]) > 1:
+        steps = heads[:, 1:] - heads[:, :-1]
+        length = _run_length(steps, count)
+        if length == 1:
+            return None
         extents.append(length)
-        for steps_of_head, head in zip(strides, heads, strict=True):
-            steps_of_head.append(int(head[1] - head[0]))
-        heads = [head[::length] for head in heads]
-        count //= length
-    return Shape(tuple(extents[::-1]), [tuple(inner_first[::-1]) for inner_first in strides])
+        strides.append(steps[:, 0].tolist())
+        heads = heads[:, ::length]
+    outer_first = strides[::-1]
+    return Shape(tuple(extents[::-1]), [tuple([level[k] for level in outer_first]) for k in range(len(heads))])
+
+
+def _run_length(steps: Addresses, count: int) -> int:
+    """The length of runs, such that within them all vectors of so many addresses go on by their first steps."""
+    breaks = np.flatnonzero((steps != steps[:, :1]).any(axis=0))
+    return math.gcd(count, int(np.gcd.reduce(breaks + 1))) if len(breaks) else count
 
 
 def cut(vectors: Sequence[Addresses]) -> list[slice] | None:
@@ -144,33 +144,38 @@ def cut(vectors: Sequence[Addresses]) -> list[slice] | None:
     >>> [(piece.start, piece.stop) for piece in cut([np.array([*range(8), 40, *range(9, 17)])])]
     [(0, 8), (8, 9), (9, 17)]
     """
-    count = len(vectors[0])
+    rest = np.array(vectors)
+    count = rest.shape[1]
     limit = min(_PIECES, count // _PIECE)
     pieces: list[slice] = []
     start = 0
     while start < count:
         if len(pieces) == limit:
             return None
-        end = start + _strided_from([vector[start:] for vector in vectors])
+        end = start + _strided_from(rest[:, start:])
         pieces.append(slice(start, end))
         start = end
     return pieces
 
 
-def _strided_from(vectors: Sequence[Addresses]) -> int:
+def _strided_from(vectors: Addresses) -> int:
     """How many leading elements are strided in all vectors: a run, or equal runs whose heads are strided themselves."""
-    count = len(vectors[0])
-    steps = [np.diff(vector) for vector in vectors]
-    breaks = [int(np.argmax(step != step[0])) for step in steps if count > 1 and (step != step[0]).any()]
-    if not breaks:
+    count = vectors.shape[1]
+    if count < 2:
         return count
-    run = min(breaks) + 1  # at least 2
-    tables = [vector[: count // run * run].reshape(-1, run) for vector in vectors]
-    same = np.all([(rows - rows[:, :1] == rows[0] - rows[0, 0]).all(axis=1) for rows in tables], axis=0)
-    equal = len(same) if same.all() else int(np.argmin(same))
-    if run == 2 and equal == 1 and count > 3 and all(step[1] == step[2] for step in steps):
+    steps = vectors[:, 1:] - vectors[:, :-1]
+    breaks = (steps != steps[:, :1]).any(axis=0)
+    first = int(breaks.argmax())
+    if not breaks[first]:
+        return count
+    run = first + 1  # at least 2
+    tables = vectors[:, : count // run * run].reshape(len(vectors), -1, run)
+    within = tables - tables[:, :, :1]
+    same = (within == within[:, :1]).all(axis=(0, 2))
+    equal = len(same) if same.all() else int(same.argmin())
+    if run == 2 and equal == 1 and count > 3 and bool((steps[:, 1] == steps[:, 2]).all()):
         return 1  # the second lane belongs to the next piece
-    return run * _strided_from([rows[:equal, 0] for rows in tables])
+    return run * _strided_from(tables[:, :equal, 0])
 
 
 def in_order(vectors: Sequence[Addresses]) -> Piece | None:
@@ -196,28 +201,29 @@ def _triangle(order: Addresses, vectors: Sequence[Addresses], moves: bool = True
         vectors: what they read.
         moves: whether lanes may be put in another order.
     """
-    heads = [vector[order] for vector in vectors]
+    heads = np.array(vectors)[:, order]
     inside: list[int] = []
     while True:
-        count = length = len(heads[0])
-        for head in heads:
-            steps = head[1:] - head[:-1]
-            length = math.gcd(length, int(np.gcd.reduce(np.flatnonzero(steps != steps[0]) + 1)))
+        count = heads.shape[1]
+        steps = heads[:, 1:] - heads[:, :-1]
+        length = _run_length(steps, count)
         if length in (1, count):
             break
         inside.insert(0, length)
-        heads = [head[::length] for head in heads]
+        heads = heads[:, ::length]
     if length == count:
         return None
-    if count >= _BENT and all((np.diff(head, 2) == head[2] - 2 * head[1] + head[0]).all() for head in heads):
-        return _fitted(order, (count, *inside), vectors, {0})
+    if count >= _BENT:
+        bends = steps[:, 1:] - steps[:, :-1]
+        if (bends == bends[:, :1]).all():
+            return _fitted(order, (count, *inside), vectors, {0})
     if count < 6:
         return None
     different = np.zeros(count - 1, dtype=bool)
-    for head in heads:
-        steps = head[1:] - head[:-1]
-        middle = np.sort(steps)[[(count - 2) // 2, (count - 1) // 2]]  # a step that half of them are is in the middle
-        others = next((others for others in steps != middle[:, None] if 2 * np.count_nonzero(others) < count), None)
+    # A step that half of them are is in the middle.
+    middles = np.sort(steps, axis=1)[:, [(count - 2) // 2, (count - 1) // 2]]
+    for row, middle in zip(steps, middles, strict=True):
+        others = next((others for others in row != middle[:, None] if 2 * np.count_nonzero(others) < count), None)
         if others is not None:
             different |= others
     starts = np.append(0, np.flatnonzero(different) + 1)

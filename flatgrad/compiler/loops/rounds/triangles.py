@@ -179,12 +179,13 @@ def find_nests(program: Program) -> list[Nest]:
     columns = _Columns(program)
     runs = columns.runs()
     firsts, ends, kinds = (np.array(column, dtype=np.int64) for column in zip(*runs, strict=True)) if runs else [()] * 3
+    stretches = {count: _Stretches(firsts, ends, kinds, count) for count in range(1, _LOOPS + 1)}
     nests: list[Nest] = []
     position, low = 0, 0
     while position < len(runs):
         best: tuple[int, int, int] | None = None  # runs, the first one, and how many are in a round
         for count in range(1, _LOOPS + 1):
-            length = _stretch(firsts[position:], ends[position:], kinds[position:], count)
+            length = stretches[count].length(position)
             if length >= _ROUNDS * count and (best is None or length > best[0]):
                 best = length, position, count
         nest = None if best is None else _nest(columns, firsts, ends, kinds, *best, low)
@@ -197,16 +198,29 @@ def find_nests(program: Program) -> list[Nest]:
     return nests
 
 
-def _stretch(firsts: Any, ends: Any, kinds: Any, count: int) -> int:
-    """How many runs, from the first one on, are in rounds of so many runs each."""
-    if len(firsts) < _ROUNDS * count:
-        return 0
-    lengths, gaps = ends - firsts, np.append(0, firsts[1:] - ends[:-1])
-    a, b, c = (slice(k * count, len(firsts) - (2 - k) * count) for k in range(3))
-    goes_on = (kinds[a] == kinds[b]) & (kinds[b] == kinds[c]) & (gaps[b] == gaps[c])
-    goes_on[1:] &= gaps[a][1:] == gaps[b][1:]
-    goes_on &= (lengths[c] - lengths[b] == lengths[b] - lengths[a]) & ((lengths[b] - lengths[a]) % kinds[a] == 0)
-    return 2 * count + int(np.argmin(np.append(goes_on, False)))
+class _Stretches:
+    """Which runs, one after the other, are in rounds of so many runs each."""
+
+    def __init__(self, firsts: Any, ends: Any, kinds: Any, count: int) -> None:
+        self.runs, self.count = len(firsts), count
+        if self.runs < _ROUNDS * count:
+            return
+        lengths, gaps = ends - firsts, np.append(0, firsts[1:] - ends[:-1])
+        a, b, c = (slice(k * count, self.runs - (2 - k) * count) for k in range(3))
+        self._begins = (kinds[a] == kinds[b]) & (kinds[b] == kinds[c]) & (gaps[b] == gaps[c])
+        self._begins &= (lengths[c] - lengths[b] == lengths[b] - lengths[a]) & (
+            (lengths[b] - lengths[a]) % kinds[a] == 0
+        )
+        goes_on = self._begins & (gaps[a] == gaps[b])  # what is in front of the first run does not matter
+        self._stops = np.append(np.flatnonzero(~goes_on), len(goes_on))
+
+    def length(self, position: int) -> int:
+        """How many runs, from this one on, are in rounds."""
+        if self.runs - position < _ROUNDS * self.count:
+            return 0
+        if not self._begins[position]:
+            return 2 * self.count
+        return 2 * self.count + int(self._stops[np.searchsorted(self._stops, position + 1)]) - position
 
 
 def _nest(
