@@ -35,6 +35,7 @@ PARTS = [
     "compiler.cards",
     "compiler.routine",
     "compiler.stages",
+    "compiler.open_samples",
     "compiler.open_stages",
     "compiler.pairs",
     "compiler.sparsity",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -325,7 +326,7 @@ class OpenTable(NamedTuple):
         outer = [grid.shape[: len(dimensions)] for grid in grids]
         values = np.concatenate([grid.reshape(int(np.prod(o)), -1) for grid, o in zip(grids, outer, strict=True)])
         # What is linear in each index is known from two of them. A few entries more tell nearly all other tables apart.
-        few = [[sorted({0, 1, n // 2, n - 1} & set(range(n))) for n in each] for each in outer]
+        few = [[tuple(sorted({0, 1, n // 2, n - 1} & set(range(n)))) for n in each] for each in outer]
         corners = np.concatenate([
             grid[np.ix_(*places)].reshape(math.prod(map(len, places)), -1)
             for grid, places in zip(grids, few, strict=True)
@@ -336,7 +337,8 @@ class OpenTable(NamedTuple):
         for features in (alone, alone + sizes, alone + sizes + products):
             if len(values) <= len(features):
                 continue
-            matrix = np.concatenate([_features_at(s, o, features) for s, o in zip(samples.sizes, few, strict=True)])
+            places = zip(samples.sizes, few, strict=True)
+            matrix = np.concatenate([_features_at_few(tuple(s), tuple(o), tuple(features)) for s, o in places])
             found = np.rint(np.linalg.lstsq(matrix, corners, rcond=None)[0]).astype(np.int64)
             if not np.array_equal(matrix @ found, corners):
                 continue
@@ -487,6 +489,14 @@ def _features_at(sizes: Sequence[int], places: Sequence[Sequence[int]], features
     index = np.reshape(grid, (len(places), math.prod(map(len, places))))
     ones = np.ones(index.shape[1], dtype=np.int64)
     return np.stack([(sizes[e] if e >= 0 else 1) * (index[d] if d >= 0 else ones) for e, d in features], axis=1)
+
+
+@functools.lru_cache(maxsize=64)
+def _features_at_few(
+    sizes: tuple[int, ...], places: tuple[tuple[int, ...], ...], features: tuple[tuple[int, int], ...]
+) -> Any:
+    """The same for a few indices, which are those of most tables of a program."""
+    return _features_at(sizes, places, features)
 
 
 def bound(size: Size, sizes: Sequence[int]) -> int:

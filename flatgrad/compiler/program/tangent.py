@@ -190,9 +190,9 @@ class _ForwardSweep:
             mine = {slot: slots[slot] for slot in range(OUTPUT, len(slots))}
             self._emitted(rule.shared, mine)
             for direction, operand in tangents.items():
-                own = {**mine, GRADIENT: operand}
-                self._emitted(rule.own, own)
-                received = rule.result if rule.result < 0 else own[rule.result]
+                mine[GRADIENT] = operand
+                self._emitted(rule.own, mine)
+                received = rule.result if rule.result < 0 else mine[rule.result]
                 before = result.get(direction)
                 result[direction] = received if before is None else self.emit(add.opcode, (before, received))
         return result

@@ -160,7 +160,7 @@ def cut(vectors: Sequence[Addresses]) -> list[slice] | None:
 
 def _strided_from(vectors: Addresses) -> int:
     """How many leading elements are strided in all vectors: a run, or equal runs whose heads are strided themselves."""
-    count = vectors.shape[1]
+    count = int(vectors.shape[1])
     if count < 2:
         return count
     steps = vectors[:, 1:] - vectors[:, :-1]

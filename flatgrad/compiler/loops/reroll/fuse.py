@@ -110,7 +110,7 @@ def _owners(loops: Sequence[Loop], size: int) -> Indices:
 
 
 def _equal(a: Addresses, b: Addresses) -> bool:
-    return a is b or (a.item(0) == b.item(0) and np.array_equal(a, b))
+    return a is b or (a.item(0) == b.item(0) and a.shape == b.shape and bool((a == b).all()))
 
 
 def _read_loops(owners: Indices, loops: Sequence[Loop]) -> list[list[list[int]]]:

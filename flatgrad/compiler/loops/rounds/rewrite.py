@@ -385,15 +385,17 @@ def stretches(columns: Sequence[Any]) -> list[tuple[int, tuple[int, ...]]]:
 
 def strided(places: Any) -> Read | None:
     """The access of an array of addresses, if it is strided."""
-    first = int(places.flat[0])
-    steps = np.zeros((1,) * places.ndim, dtype=np.int64)
+    first = places.item(0)
     strides = []
     for axis, extent in enumerate(places.shape):
         index = [0] * places.ndim
         index[axis] = 1
-        stride = int(places[tuple(index)]) - first if extent > 1 else 0
-        strides.append(stride)
-        steps = steps + (stride * np.arange(extent)).reshape([-1 if k == axis else 1 for k in range(places.ndim)])
-    if (places == first + steps).all() and domain(places.min()) == domain(places.max()):
-        return Read(first, tuple(strides))
-    return None
+        strides.append(places.item(*index) - first if extent > 1 else 0)
+    moves = [stride * (extent - 1) for stride, extent in zip(strides, places.shape, strict=True)]
+    if places.item(-1) != first + sum(moves):
+        return None  # most of those that are not strided
+    low, high = (first + sum(end(move, 0) for move in moves) for end in (min, max))
+    expected = np.array(first)
+    for stride, extent in zip(strides, places.shape, strict=True):
+        expected = expected[..., None] + stride * np.arange(extent)
+    return Read(first, tuple(strides)) if domain(low) == domain(high) and (places == expected).all() else None
