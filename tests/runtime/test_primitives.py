@@ -17,6 +17,7 @@ from flatgrad.runtime import primitive, primitives
 from flatgrad.runtime.primitives import BY_NAME, PACKAGE_ROWS, TABLE, ZERO, Primitive
 from tests import symbolic
 from tests.bits import bits
+from tests.examples import slow
 
 ROWS = list(BY_NAME.values())
 #: Rows of which the derivative is declared to be other than that of the function: that is what they are for.
@@ -107,15 +108,16 @@ def test_declared_zeros_are_flat(row):
                 assert row.evaluate(*moved) == row.evaluate(*point), (k, point)
 
 
-def test_the_symbolic_check_proves_most_rows_outright():
+@pytest.mark.parametrize("every", slow([6, 1], 1))
+def test_the_symbolic_check_proves_most_rows_outright(every):
     """Without this, a check that quietly proves nothing would still pass on its points."""
-    proved = 0
-    for row, k in PAIRS:
+    proved, pairs = 0, PAIRS[::every]
+    for row, k in pairs:
         operands = symbolic.symbols(row, [True] * row.operand_kinds.count("b"))
         difference = symbolic.rule(row, k, operands) - symbolic.derivative(row, k, operands)
         regions = list(symbolic.regions(row, operands))
         proved += bool(regions) and all(symbolic.proves(difference, region) for region in regions)
-    assert proved >= 0.7 * len(PAIRS)
+    assert proved >= 0.7 * len(pairs)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=named)
