@@ -29,6 +29,8 @@ PREPROCESSING = "preprocessing.json"
 _FORMAT = 1
 #: From so many rows on, compiling a function of all rows takes less time than it saves.
 _MANY_ROWS = 5_000
+#: At most so many rows are measured at once.
+_BLOCK = 250
 
 Scores = list[float]
 
@@ -81,6 +83,7 @@ class TabularModel:
     _scores: Callable[[list[float]], Any] | None = field(default=None, init=False, repr=False)
     _scores_of_rows: Callable[[Any], Any] | None = field(default=None, init=False, repr=False)
     _measured: Callable[..., Any] | None = field(default=None, init=False, repr=False)
+    _block: int = field(default=0, init=False, repr=False)
 
     @classmethod
     def new(cls, preprocessing: Preprocessing, hidden: Sequence[int], activation: str, seed: int) -> TabularModel:
@@ -134,8 +137,13 @@ class TabularModel:
         if self._measured is None:
             self._measured = vmap(self._loss_and_scores, in_axes=(None, 0, 0), faults="ieee")
         numbers = self.parameters if parameters is None else parameters
-        result: Array = self._measured(np.asarray(numbers, dtype=float), inputs, targets)
-        return result
+        numbers, rows = np.asarray(numbers, dtype=float), len(targets)
+        # Blocks of one size, the last one filled up: each other size would be compared with what the network says.
+        size = self._block = self._block or min(rows, _BLOCK)
+        inputs = np.resize(inputs, (-(-rows // size), size, inputs.shape[1]))
+        targets = np.resize(targets, inputs.shape[:2])
+        blocks = [self._measured(numbers, *block) for block in zip(inputs, targets, strict=True)]
+        return np.concatenate(blocks)[:rows]
 
     def _loss_and_scores(self, parameters: Any, x: Any, y: Any) -> list[Any]:
         """Of one row. Parameters are an argument, so that one kernel serves many models."""

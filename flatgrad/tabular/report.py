@@ -88,7 +88,9 @@ class Report:
     def _cell(self, part: str, name: str) -> str:
         """A figure; of folds with the standard deviation over them."""
         figure, each = _figure(getattr(self, part).get(name, math.nan)), self.folds.get(part, {}).get(name, [])
-        return f"{figure} ± {float(np.std(each)):.2g}" if each and figure != "-" else figure
+        if not each or figure == "-":
+            return figure
+        return f"{figure} ± {float(np.std(np.subtract(each, each[0]))):.2g}"  # exactly 0 where all are the same
 
     def verdict(self, *, advice: bool = True) -> str:
         """How the model compares with the simple ones, in a sentence; `advice`: and how to get a better one."""

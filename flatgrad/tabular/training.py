@@ -51,7 +51,7 @@ _BATCH, _OPERATIONS = 16, 200_000
 _MOST_OPERATIONS = 4_000_000
 #: The default number of folds; up to how many rows there are any; how many operations one round of them may take; and
 #: how many all of up to so many repetitions should take, which is about one and a half seconds.
-_FOLDS, _FOLD_ROWS, _FOLD_OPERATIONS, _REPEAT_OPERATIONS, _REPEATS = 10, 2_000, 3e10, 1e10, 10
+_FOLDS, _FOLD_ROWS, _FOLD_OPERATIONS, _REPEAT_OPERATIONS, _REPEATS = 10, 2_000, 3e10, 1.2e10, 10
 #: Of a model that is trained on all rows, so many runs from other initial parameters are made, and the best is kept.
 _STARTS = 5
 #: The default fraction of the rows that validate, where there are no folds.
