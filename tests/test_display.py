@@ -503,7 +503,7 @@ def boxes(dot):
     """The nodes of a picture as lists of texts, each with the colour of the first one; names of plain nodes; edges."""
     found, plain, edges = {}, {}, []
     for line in dot.body:
-        box = re.fullmatch(r"\s*(\w+) \[label=<(.*)> shape=plain\]\n", line)
+        box = re.fullmatch(r'\s*(\w+) \[label=<(.*)> shape=plain style=""\]\n', line)
         node = re.fullmatch(r'\s*(\w+) \[label="(.*?)" shape=plaintext\]\n', line)
         edge = re.match(r"\s*(\w+) -> (\w+)", line)
         if box:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -303,3 +304,16 @@ def test_the_rows_of_rules_are_those_of_the_table():
         ("gradient", "gradient * (1.0 - out * out)"),
         ("tangent", "tangent * (1.0 - out * out)"),
     }
+
+
+def test_what_vjp_returns_is_explained(tmp_path):
+    """At the point that it was made for, even if that is changed later."""
+    point = [0.5, 0.7, 1.5]
+    _, pull = fg.vjp(smooth, point)
+    point[0] = 9.0
+    facts = json.loads(pull.explain(tmp_path / "page.json", 2.0).read_text())
+    numbers = [each["value"] for each in facts["inputs"]]
+    assert numbers == [0.5, 0.7, 1.5, 2.0]
+    values = [line["value"] for line in facts["panes"]["program"]["lines"] if "value" in line]
+    (gradient,) = pull(2.0)
+    assert set(gradient) <= set(values)

@@ -369,3 +369,44 @@ def test_numbers_of_another_way_are_told_of():
     facts = explained(f.kernel_for(2.0), inputs=[0.5])
     assert "go another way" in facts["error"]
     assert all("value" not in line for line in ids_of(facts).values())
+
+
+def branching(x):
+    if x > 10.0:
+        return x.log()
+    while x < 4.0:
+        x = x * x + 1.0
+    return x
+
+
+def test_a_page_says_which_way_it_is_of_and_which_others_are_known(tmp_path):
+    function = fg.value_and_grad(branching)
+    for x in (20.0, 1.0, 1.5, 3.0, 30.0):
+        function(x)
+    facts = json.loads(function.explain(tmp_path / "page.json", 3.0).read_text())
+    assert len(facts["ways"]) == len(function.ways())
+    here, *others = facts["ways"]
+    assert here["here"]
+    assert not any(each["here"] for each in others)
+    lines = {line["id"]: line for line in facts["panes"]["source"]["lines"] if "id" in line}
+    told = {lines[name]["text"].strip(): truths for _, truths, name in here["lines"]}
+    assert told == {"if x > 10.0:": "False", "while x < 4.0:": "True, then False"}
+    assert others[0]["calls"] == 2
+    assert [truths for _, truths, _ in others[0]["lines"]] == ["True"]
+    first = next(line for line in lines.values() if line["text"].strip() == "if x > 10.0:")
+    assert [1, True, "False"] in first["ways"]
+    met = {(is_here, truths) for _, is_here, truths in first["ways"]}
+    assert met == {(True, "False"), (False, "True"), (False, "False")}
+    assert sum(each["calls"] for each in facts["ways"]) == 5
+
+
+def test_a_kernel_alone_knows_its_own_way_and_says_where_other_numbers_turn_off():
+    function = fg.value_and_grad(branching)
+    kernel = function.kernel_for(3.0)
+    (here,) = explained(kernel)["ways"]
+    assert here["here"]
+    assert here["calls"] is None
+    facts = explained(kernel, inputs=[20.0])
+    assert "they have True, and the way of this page has False" in facts["error"]
+    assert ":" in facts["error"].partition(" at ")[2]
+    assert explained(fg.grad(lambda x: x * x).kernel_for(1.0))["ways"] == []

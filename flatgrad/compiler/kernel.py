@@ -302,10 +302,12 @@ class Kernel(BaseKernel):
         )
 
 
-def explained(kernel: Any, path: str | os.PathLike[str], inputs: Sequence[float] | None) -> Path:
-    """Write the page about a kernel; see `BaseKernel.explain`."""
+def explained(
+    kernel: Any, path: str | os.PathLike[str], inputs: Sequence[float] | None, ways: Sequence[Any] = ()
+) -> Path:
+    """Write the page about a kernel; see `BaseKernel.explain`. `ways` are those of its function, with their calls."""
     explaining: Any = importlib.import_module("flatgrad.explain")  # it is made above the compiler
-    written: Path = explaining.write(kernel, path, inputs=inputs)
+    written: Path = explaining.write(kernel, path, inputs=inputs, ways=ways)
     return written
 
 

@@ -33,10 +33,24 @@ function inputsOf(page) {
     return element("label", {}, element("code", {}, input.name), range, box, slope);
   }
 
+  /** The way that the page is of, and the others that are known: the truth values of conditions, line by line. */
+  function known() {
+    const cell = (...parts) => element("td", {}, ...parts);
+    const rows = data.ways.flatMap(({ here, calls, lines }, k) => lines.map(([place, truths, id], n) => element("tr", here ? { class: "here" } : {},
+      cell(n ? "" : here ? `${k + 1}, this page` : String(k + 1)), cell(n || calls === null ? "" : calls.toLocaleString("en")),
+      cell(id ? element("button", { click: () => page.go(id) }, place) : place), cell(truths))));
+    const titles = ["way", "calls", "line", "truth values"].map((title) => element("th", { scope: "col" }, title));
+    const count = data.ways.length;
+    const summary = count > 1 ? `The page is of one of ${count} ways: what conditions were` : "The way of this page: what conditions were";
+    return element("details", { class: "known" }, element("summary", {}, summary),
+      element("table", {}, element("thead", {}, element("tr", {}, ...titles)), element("tbody", {}, ...rows)));
+  }
+
   function row() {
     const box = element("div", { class: "inputs", role: "group", "aria-label": "Inputs" });
     const say = (text) => box.append(element("p", {}, text));
     if (data.note) say(data.note);
+    if (data.ways.length) box.append(known());
     if (data.error) say(`There are no values at the inputs that are known: ${data.error}`);
     if (!compute) {
       if (data.javascript.why && !data.error) say(`The inputs have no sliders: ${data.javascript.why}.`);

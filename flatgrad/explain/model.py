@@ -37,6 +37,7 @@ from .steps import Step
 from .subjects import equations_of, subject_of
 from .timeline import LOOPS, PYTHON, VALUE, adjoint_step, loop_steps
 from .trail import CONSTANT
+from .ways import Known, ways_shown
 
 #: The largest program that is explained, in equations.
 LIMIT = 300_000
@@ -61,7 +62,10 @@ PANES = {
 
 
 def explained(
-    kernel: BaseKernel | OpenKernel, inputs: Sequence[float] | None = None, source: str = ""
+    kernel: BaseKernel | OpenKernel,
+    inputs: Sequence[float] | None = None,
+    source: str = "",
+    ways: Sequence[Known] = (),
 ) -> dict[str, Any]:
     """All that a page about a kernel shows.
 
@@ -70,6 +74,7 @@ def explained(
         inputs: numbers at which values and gradients are shown, one per input of its program (with the leaves); those
             that it was traced at, by default.
         source: what is shown in place of the user's lines, where these are not known.
+        ways: those that calls of the function have gone.
 
     Raises:
         OptionError: if the program has more than 300,000 equations.
@@ -83,11 +88,13 @@ def explained(
         [('v1 = mul x x', 9.0), ('v2 = mul 1.0 x', 3.0), ('v3 = mul 1.0 x', 3.0), ('v4 = add v2 v3', 6.0), ('x_bar = add v4 0.0', 6.0)]
     """  # noqa: E501
     with collector_paused():
-        return _Explanation(kernel, inputs, source).as_dict()
+        return _Explanation(kernel, inputs, source, ways).as_dict()
 
 
 class _Explanation:
-    def __init__(self, kernel: BaseKernel | OpenKernel, inputs: Sequence[float] | None, source: str) -> None:
+    def __init__(
+        self, kernel: BaseKernel | OpenKernel, inputs: Sequence[float] | None, source: str, ways: Sequence[Known]
+    ) -> None:
         if equations_of(kernel) > LIMIT:
             raise OptionError(
                 f"explain: the program has {equations_of(kernel):,} equations, and pages show up to {LIMIT:,}; "
@@ -112,6 +119,7 @@ class _Explanation:
         self.loops = Loops(self.programs, [name for name, _ in self.whole.functions])
         self.asked = self._asked()
         self.source, self.places = source_lines(self._locations(), source or self.whole.title)
+        self.ways = ways_shown(self.whole.way, ways, self.places)
         points = points_near(self.inputs, self.joint) if self.inputs is not None else []
         self.owners = self.loops.owners(self.joint, points, self.options.fast)
         shown, self.complete = chosen(self.joint, self.owners.which)
@@ -157,8 +165,16 @@ class _Explanation:
         except ARITHMETIC_ERRORS as error:
             self.error = str(error).partition("\n")[0]
             if self.error.startswith(_GUARDS):
-                self.error = "they go another way than those of this kernel. Give others, as inputs="
+                self.error = self._other_way()
             return None
+
+    def _other_way(self) -> str:
+        """Why there are no numbers where the inputs go another way."""
+        way, turn = self.whole.way, self.whole.turn(self.inputs or ())
+        where = ""
+        if turn is not None and 0 <= turn[0] < len(way.lines) and way.lines[turn[0]] is not None:
+            where = f": at {way.lines[turn[0]]} they have {turn[1]}, and the way of this page has {way.truths[turn[0]]}"
+        return f"they go another way than those of this kernel{where}. Give others, as inputs="
 
     # --- the program ----------------------------------------------------------------------------------------------
 
@@ -414,6 +430,7 @@ class _Explanation:
             "reason": subject.reason,
             "note": " ".join(filter(None, [subject.note, self._note()])),
             "guards": subject.guards,
+            "ways": self.ways,
             "error": self.error,
             "counts": {
                 "equations": len(self.joint),
@@ -484,7 +501,8 @@ class _Explanation:
         """The program in JavaScript, if it is small; or why it is not there."""
         why, names = "", unknown(self.joint)
         if self.inputs is None:
-            why = "the numbers that the function was traced at are not known; give them as inputs="
+            why = "the numbers that the function was traced at are not known; give them as inputs=, or explain the "
+            why += "function for arguments, as f.explain(path, *arguments) does"
         elif len(self.joint) > _SLIDING:
             why = f"the program has {len(self.joint):,} equations, and a page computes up to {_SLIDING:,} of them again"
         elif self.joint.inputs > _SLIDERS:

@@ -246,6 +246,7 @@
     else if (line.how === "selected") fact("the tangent of what is selected");
     else if (line.how === "result") fact(`the finished ${line.of ?? "gradient"}`, ...(line.receiver ? [" of ", code(line.receiver)] : []), ", added to +0.0 as in the interpreter");
     if (line.receiver && line.how === "rule") fact(`for the ${line.of ?? "gradient"} of `, code(line.receiver));
+    for (const [number, here, truths] of line.ways ?? []) fact(here ? "on the way of this page: " : `on way ${number}: `, code(truths));
     if (line.gone) fact("flat Python does not compute it: ", line.gone);
     if (line.instructions) fact(`${line.instructions} instructions`);
     const cost = values.cost(line, entry.pane), stepper = values.stepper(line);

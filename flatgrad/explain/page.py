@@ -17,6 +17,7 @@ from ..runtime.errors import OptionError
 from ..runtime.files import write_atomically
 from .colours import LEXERS, coloured
 from .model import explained
+from .ways import Known
 
 #: Numbers and the views, then the page, which shows them.
 _SCRIPTS = ("values.js", "inputs.js", "passes.js", "graph.js", "trace.js", "page.js")
@@ -28,6 +29,7 @@ def write(
     *,
     inputs: Sequence[float] | None = None,
     source: str = "",
+    ways: Sequence[Known] = (),
 ) -> Path:
     """Write what `explained` gathers of a kernel: as a page, or as data if the path ends in `.json`.
 
@@ -38,7 +40,7 @@ def write(
     path = Path(path)
     if path.suffix not in (".html", ".json"):
         raise OptionError(f"cannot explain a kernel in {path.name!r}: the suffix must be .html or .json")
-    facts = explained(kernel, inputs, source)
+    facts = explained(kernel, inputs, source, ways)
     text = html(facts) if path.suffix == ".html" else json.dumps(facts, indent=1) + "\n"
     return write_atomically(path, text.encode())
 

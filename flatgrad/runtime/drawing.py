@@ -17,9 +17,12 @@ LIMIT = 2_000
 #: Pictures are at most so many inches wide: about as much as notebooks show.
 WIDTH = 9.0
 
-#: What boxes are filled with; all are pale, on a white page.
+#: What boxes are filled with. All are pale and have dark text, so that they can be read on light and on dark pages:
+#: pictures have no background, and a notebook shows them as images, which do not know its theme.
 PARAMETER, LEAF, NUMBER, RESULT = "#cfe6f5", "#dcefe2", "#e8e8e8", "#ffffff"
 GRADIENT, UPDATE = "#fbe3cf", "#e6dff2"
+#: Of what is no box, and of frames; and of lines, which are as far from white as from black.
+PLAIN, LINE = "#f2f2f2", "#808080"
 #: What gradients are mixed with, from nothing at 0 to the whole at the largest: of positive ones, and of negative ones.
 _POSITIVE, _NEGATIVE = (230, 130, 50), (130, 110, 190)
 #: The end of a line, in Graphviz's markup.
@@ -105,9 +108,24 @@ def new_picture(format: str, rankdir: str, width: float | None) -> Any:
     size = {} if width is None else {"size": f"{width:g},1000"}
     return graphviz.Digraph(
         format=format,
-        graph_attr={"rankdir": rankdir, "bgcolor": "white", "pad": "0.1", "nodesep": "0.15", "ranksep": "0.3", **size},
-        node_attr={"fontname": "Helvetica", "fontsize": "11", "height": "0.3"},
-        edge_attr={"color": "#707070", "arrowsize": "0.6"},
+        graph_attr={
+            "rankdir": rankdir,
+            "bgcolor": "transparent",
+            "pad": "0.1",
+            "nodesep": "0.15",
+            "ranksep": "0.3",
+            **size,
+        },
+        node_attr={
+            "fontname": "Helvetica",
+            "fontsize": "11",
+            "fontcolor": "#1c1c1c",
+            "height": "0.3",
+            "style": "filled",
+            "fillcolor": PLAIN,
+            "color": LINE,
+        },
+        edge_attr={"color": LINE, "arrowsize": "0.6"},
     )
 
 
@@ -128,8 +146,8 @@ def add_box(dot: Any, name: str, cells: Iterable[tuple[str, str]], *, down: bool
         for k, (text, colour) in enumerate(cells)
     ]
     rows = "".join(f"<TR>{part}</TR>" for part in parts) if down else f"<TR>{''.join(parts)}</TR>"
-    table = f'<TABLE BORDER="0" CELLBORDER="1" CELLSPACING="0" CELLPADDING="4" COLOR="#707070">{rows}</TABLE>'
-    dot.node(name, label=f"<{table}>", shape="plain")
+    table = f'<TABLE BORDER="0" CELLBORDER="1" CELLSPACING="0" CELLPADDING="4" COLOR="{LINE}">{rows}</TABLE>'
+    dot.node(name, label=f"<{table}>", shape="plain", style="")  # its cells are filled
 
 
 def escaped(text: str) -> str:

@@ -52,7 +52,7 @@ def structure(dot):
     """Value nodes (their texts, with the colours), operation nodes and edges, from the lines of the source."""
     nodes, operations, edges = {}, {}, []
     for line in dot.body:
-        box = re.fullmatch(r"\s*(\w+) \[label=<(.*)> shape=plain\]\n", line)
+        box = re.fullmatch(r'\s*(\w+) \[label=<(.*)> shape=plain style=""\]\n', line)
         node = re.fullmatch(r'\s*(\w+) \[label="?(.*?)"?\]\n', line)
         edge = re.fullmatch(r"\s*(\w+) -> (\w+)\n", line)
         assert box or node or edge, line
@@ -366,3 +366,31 @@ def test_drawing_changes_nothing(graphviz, lecture):
     assert (lecture.data, lecture.grad) == before
     lecture.backward()
     assert (lecture.data, lecture.grad) == before
+
+
+def test_pictures_can_be_read_on_light_and_on_dark_pages(lecture):
+    """There is no background; all text is dark, in pale boxes; lines are as far from white as from black."""
+    dot = fg.draw_dot(lecture)
+    assert dot.graph_attr["bgcolor"] == "transparent"
+    assert dot.node_attr["style"] == "filled"
+    fills = [dot.node_attr["fillcolor"], *re.findall(r'BGCOLOR="(#\w{6})"', dot.source)]
+    assert len(set(fills)) > 2
+    lines = {dot.edge_attr["color"], dot.node_attr["color"]}
+    for fill in fills:
+        assert contrast(fill, dot.node_attr["fontcolor"]) > 4.5
+    for line in lines:
+        assert min(contrast(line, "#ffffff"), contrast(line, "#1e1e1e")) > 3.0
+    cells = re.findall(r"<TD([^>]*)>", dot.source)
+    assert all("BGCOLOR" in cell for cell in cells)
+
+
+def contrast(first, second):
+    """The contrast of two colours as WCAG 2 has it."""
+
+    def luminance(colour):
+        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted([luminance(first), luminance(second)])
+    return (high + 0.05) / (low + 0.05)

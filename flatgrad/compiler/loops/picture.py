@@ -6,7 +6,19 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-from ...runtime.drawing import GRADIENT, LEAF, NUMBER, PARAMETER, RESULT, UPDATE, WIDTH, add_box, new_picture
+from ...runtime.drawing import (
+    GRADIENT,
+    LEAF,
+    LINE,
+    NUMBER,
+    PARAMETER,
+    PLAIN,
+    RESULT,
+    UPDATE,
+    WIDTH,
+    add_box,
+    new_picture,
+)
 from ...runtime.errors import OptionError
 from ...runtime.wording import count_of
 from ..program.program import grouped
@@ -65,7 +77,14 @@ def draw_arrays(program: Loops, format: str = "svg", rankdir: str = "TB", width:
         elif isinstance(item, Repeat):
             with dot.subgraph(name=f"cluster_{number}") as rounds:
                 title = f"{count_of(item.count, 'round')}"
-                rounds.attr(label=title, style="rounded", color="#a0a0a0", fontname="Helvetica", fontsize="11")
+                rounds.attr(
+                    label=title,
+                    style="rounded,filled",
+                    color=LINE,
+                    fillcolor=PLAIN,
+                    fontname="Helvetica",
+                    fontsize="11",
+                )
                 for statement in item.statements:
                     add_statement(rounds, statement)
             for starts, statement in zip(item.starts, item.statements, strict=True):

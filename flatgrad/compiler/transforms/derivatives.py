@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from ...runtime.arrays import as_array
@@ -413,8 +415,20 @@ def jvp(
     return _kept(_pushed, fn, len(primals), has_aux, options)(tuple(primals), tuple(tangents))
 
 
-#: From a gradient of a result to gradients of the arguments.
-Pullback: TypeAlias = Callable[[Any], tuple[Any, ...]]
+class Pullback(functools.partial[tuple[Any, ...]]):
+    """What `vjp` returns beside the result: it takes a gradient of that to gradients of the arguments."""
+
+    def explain(self, path: str | os.PathLike[str], gradient: Any) -> Path:
+        """Write the page about the kernel that runs for this gradient: see `fg.grad(f).explain`.
+
+        Example:
+            >>> import flatgrad as fg, pathlib, tempfile
+            >>> _, pull = fg.vjp(lambda x: x.sin() * x, 2.0)
+            >>> pull.explain(pathlib.Path(tempfile.mkdtemp()) / "pull.html", 1.0).name
+            'pull.html'
+        """
+        page: Path = self.func.explain(path, *self.args, gradient)  # type: ignore[attr-defined]
+        return page
 
 
 @overload
@@ -434,7 +448,7 @@ def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False, **options:
 
     Returns:
         `(result, pull)`. `pull(gradient)` takes an item of the structure of the result, and returns a tuple with a
-        gradient for each argument.
+        gradient for each argument; `pull.explain(path, gradient)` writes the page about that.
 
     Raises:
         InputError: if there are no arguments; from `pull`, if the gradient has another structure than the result.
@@ -451,7 +465,7 @@ def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False, **options:
     if recorder() is None:
         primals = copy.deepcopy(primals)  # they may be changed before `pull` is called
     forward = _kept(_forward, fn, len(primals), has_aux, options)
-    pull = functools.partial(_kept(_pulled, fn, len(primals), has_aux, options), primals)
+    pull = Pullback(_kept(_pulled, fn, len(primals), has_aux, options), primals)
     if not has_aux:
         return forward(*primals), pull
     result, aux = forward(*primals)

@@ -18,7 +18,7 @@ from ..calls.captured import Captured
 from ..calls.kind import taker_of
 from ..calls.kinds import Record
 from ..checks import numbers_of
-from ..kernel import Kernel
+from ..kernel import Kernel, explained
 from ..languages.loader import collector_paused
 from ..machine.builtin import set_turns, watch
 from ..options import Backend, Mode
@@ -212,7 +212,8 @@ class Dispatched(Transformed[D], Generic[D, P, R]):
     def explain(self, path: str | os.PathLike[str], /, *args: Any, **kwargs: Any) -> Path:
         """Write one HTML file that shows what becomes of each line of the function, for these arguments.
 
-        It is the page of their kernel: see `Kernel.explain`.
+        It is the page of their kernel: see `Kernel.explain`. Where the function branches on numbers, it also says which
+        other ways calls have gone.
 
         Args:
             path: where to write; the suffix must be `.html`, or `.json` for the same as data.
@@ -236,7 +237,9 @@ class Dispatched(Transformed[D], Generic[D, P, R]):
             return function.explain(path, *args[1:], **kwargs)
         kernel = self.kernel_for(*args, **kwargs)
         _, arguments = self._entry(self._take_apart(args, kwargs))
-        return kernel.explain(path, inputs=numbers_of(self._inputs_of(arguments, kernel.leaves)))
+        ways = self.ways(*args, **kwargs)
+        inputs = numbers_of(self._inputs_of(arguments, kernel.leaves))
+        return explained(kernel, path, inputs, list(zip(ways, ways.calls, strict=True)))
 
     def ways(self, /, *args: Any, **kwargs: Any) -> WayTable:
         """The ways that calls with arguments of these kinds have gone: the truth values that they met, with the lines.
