@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature
-from threading import get_ident
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +12,7 @@ import numpy as np
 from .conversion import number
 from .errors import ARITHMETIC_ERRORS, FlatgradError, InputError, MissingPartialError, OptionError
 from .foreign import COMPLEX, Pair, objects
+from .noting import note, noted
 from .sites import call_site, locate
 from .tracing import traces_without_faults
 from .wording import OperationErrors, count_of
@@ -259,38 +257,6 @@ class Primitive(OperationErrors):
 #: The rows by opcode, and those that are public functions by name.
 TABLE: list[Primitive] = []
 BY_NAME: dict[str, Primitive] = {}
-
-
-#: Per thread that wants to know: how often rows were called whose derivatives cannot be told from their values.
-noted: dict[int, Counter[Primitive]] = {}
-
-
-@contextmanager
-def noting() -> Iterator[Counter[Primitive]]:
-    """Inside of the `with` block, calls of rows that conceal their derivatives are counted in this thread.
-
-    Example:
-        >>> from flatgrad.runtime.primitives import detach, exp
-        >>> with noting() as counts:
-        ...     _ = detach(1.0) + detach(exp(2.0))
-        >>> counts[detach], counts[exp]
-        (2, 0)
-    """
-    thread, counts = get_ident(), Counter[Primitive]()
-    before = noted.get(thread)
-    noted[thread] = counts
-    try:
-        yield counts
-    finally:
-        del noted[thread]
-        if before is not None:
-            noted[thread] = before
-
-
-def note(primitive: Primitive) -> None:
-    """Count a call, if this thread wants to know."""
-    if primitive.conceals and get_ident() in noted:
-        noted[get_ident()][primitive] += 1
 
 
 def _by_name(name: str) -> Primitive:

@@ -16,8 +16,8 @@ from .backward import CONSTANT, Constant, NodeRule, backpropagate
 from .errors import ARITHMETIC_ERRORS, InputError
 from .foreign import FOREIGN, beside
 from .methods import Array, Number
+from .noting import note, noted
 from .objects import ConditionObject, ValueObject, guard, is_traced
-from .primitive import note, noted
 from .primitives import Primitive, number
 from .sites import Site, call_site, locate, user_line
 from .tracing import active, forbidden, recorder

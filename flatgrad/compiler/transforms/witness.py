@@ -17,7 +17,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ...runtime.primitive import Primitive, noting
+from ...runtime.noting import noting
+from ...runtime.primitive import Primitive
 from ...runtime.value import Value
 from ...runtime.wording import count_of
 
