@@ -17,7 +17,7 @@ from flatgrad.compiler.program.spelling import total_form
 from flatgrad.runtime import primitives as p
 from flatgrad.runtime.primitives import BY_NAME, PACKAGE_ROWS, TABLE
 from tests.bits import ARITHMETIC
-from tests.examples import repeats
+from tests.examples import crossed, repeats
 from tests.native_programs import MACHINES, MachineCode
 from tests.programs import SPECIAL
 
@@ -182,11 +182,12 @@ def test_a_row_of_a_table_is_a_whole_number_of_any_size(rows):
 # --- fast mode --------------------------------------------------------------------------------------------------------
 
 VECTOR_MATH = native.host().vector_math
+#: The functions of a library for vectors, and the numbers of lanes that this processor has.
+NAMES, WIDTHS = (sorted(set(each)) for each in zip(*(VECTOR_MATH or [("exp", 2)]), strict=True))
 
 
 @pytest.mark.skipif(not VECTOR_MATH, reason="there is no library of vector functions")
-@pytest.mark.parametrize("lanes", [2, 4, 8])
-@pytest.mark.parametrize("name", sorted({name for name, _ in VECTOR_MATH}))
+@pytest.mark.parametrize(("name", "lanes"), crossed(NAMES, WIDTHS))
 def test_functions_for_vectors_in_fast_mode(name, lanes):
     """They are within 4 units of the last place of libm's, and have a fault where those raise."""
     if (name, lanes) not in VECTOR_MATH:
@@ -304,8 +305,14 @@ def test_powers_that_have_none(exponent):
     )
 
 
-@pytest.mark.parametrize("machine", [m for m in MACHINES if m.shortcuts] or MACHINES[:1], ids=str)
-@pytest.mark.parametrize("divisor", [3.0, -0.1, 1 - 0.85**3, 1 - 2.0**-53, 2.0**-60, 7e30, -1e300, 5e-324, math.inf])
+@pytest.mark.parametrize(
+    ("divisor", "machine"),
+    crossed(
+        [3.0, -0.1, 1 - 0.85**3, 1 - 2.0**-53, 2.0**-60, 7e30, -1e300, 5e-324, math.inf],
+        [m for m in MACHINES if m.shortcuts] or MACHINES[:1],
+    ),
+    ids=str,
+)
 def test_quotients_of_vectors_by_one_number(divisor, machine):
     """Many lie next to the middle of two doubles, where the nearer one is hard to tell; some leave the range."""
     draw = np.random.default_rng(12)
