@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from .loops.array_program import ArrayProgram
 from .loops.grammar import Repeat
@@ -27,6 +28,10 @@ class Counts(NamedTuple):
 
     statements: tuple[int, ...]
     nested: bool
+
+
+#: What is known of samples as long as they live: by the way, and whether loops are nested.
+_known: WeakKeyDictionary[Stages, dict[tuple[tuple[int, int], bool], Counts]] = WeakKeyDictionary()
 
 
 class RerolledSample:
@@ -64,12 +69,12 @@ class RerolledSample:
                 tuple(len(program.statements) for program in arrays),
                 any(isinstance(item, Repeat) and bool(item.inner) for item in items),
             )
-            self.stages.counts[self.way, nest] = known
+            _known.setdefault(self.stages, {})[self.way, nest] = known
         return known
 
     def known(self, nest: bool) -> Counts | None:
         """What is known of the arrays, even if they have not been made by this search."""
-        return self.stages.counts.get((self.way, nest))
+        return _known.get(self.stages, {}).get((self.way, nest))
 
     @property
     def hides(self) -> bool:

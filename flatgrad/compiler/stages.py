@@ -58,8 +58,6 @@ class Stages(GuardedStages):
         spliced: the derivatives that were spliced into the traced program.
         lengths: per group of outputs of the first function, how many numbers are in each array that users get of it;
             empty where that is not known.
-        counts: for searches of one program for all sizes: what they know of how this one is re-rolled, by the way and
-            whether loops are nested.
 
     Example:
         >>> import flatgrad as fg
@@ -89,7 +87,6 @@ class Stages(GuardedStages):
         self.lengths: Sequence[Sequence[int]] = ()
         self.way: Way = Way()
         self.spliced: Sequence[Spliced] = ()
-        self.counts: dict[tuple[tuple[int, int], bool], Any] = {}
 
     # --- scalar programs ------------------------------------------------------------------------------------------
 
