@@ -247,7 +247,7 @@ def test_options_reach_the_training(small, tmp_path, run):
     more = ["--validation", 0, "--ignore", "colour", "--out", folder]
     status, out, _ = run("train", small, "--target", "kind", *options.split(), *more)
     assert status == 0
-    assert "model: 1 -> 1, relu, 2 parameters" in out
+    assert "model: 1 -> 1, linear, 2 parameters" in out
     assert "sgd, batches of 8, 3 epochs of 5 steps" in out
     assert "none to validate" in out
     source = (folder / "training_loop.py").read_text(encoding="utf-8")
@@ -786,7 +786,7 @@ def test_ctrl_c_in_a_process_of_its_own(small, tmp_path):
         [*arguments, "--out", str(tmp_path / "model")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     lines = [process.stdout.readline() for _ in range(4)]
-    assert "1000000 epochs" in lines[-1]
+    assert "1,000,000 epochs" in lines[-1]
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=600)

@@ -167,6 +167,88 @@ def test_small_tables_have_folds_if_nobody_says_otherwise(small, monkeypatch):
     assert count() == 0
 
 
+def test_figures_are_those_of_a_plain_computation(tmp_path, run):
+    """A linear model, trained on each fold with NumPy alone, from the texts of the table."""
+    rows = [[a if k % 7 else "", b, y] for k, (a, b, y) in enumerate(number_rows())]
+    rows[0] = number_rows()[0]
+    data, count, epochs = write_rows(tmp_path / "gaps.csv", rows), len(rows) - 1, 3
+    options = "--folds", 4, "--epochs", epochs, "--hidden", "none", "--optimizer", "sgd", "--seed", 3
+    status, _, _, history = run(data, "y", *options)
+    assert status == 0
+    names = [name for name in rows[0] if name != "y"]
+    columns = [np.array([float(t or "nan") for t in read_csv(data).column(name)]) for name in names]
+    y, batch = np.array([row[-1] for row in rows[1:]]), 16
+    per_epoch = -(-count // batch)
+    rate = nn.cosine_decay(0.05, 0.0005, epochs * per_epoch)
+    preprocessing, _, _ = tabular.prepare(data, Settings("y", folds=4, seed=3))
+    expected, explained = {name: [] for name in ("loss", "RMSE", "linear", "constant")}, []
+    for repeat in range(history["cross_validation"]["repeats"]):
+        start = TabularModel.new(preprocessing, (), "tanh", folds.start_seed(3, repeat)).parameters
+        squares = 0.0
+        for k, out in enumerate(folds.partition([range(count)], 4, folds.seed_of(3, "folds", repeat))):
+            others = [row for row in range(count) if row not in out]
+            scaled = [np.nan_to_num((c - np.nanmean(c[others])) / np.nanstd(c[others])) for c in columns]
+            X, t = np.column_stack([*scaled, np.ones(count)]), (y - y[others].mean()) / y[others].std()
+            source = np.random.RandomState(folds.seed_of(3, "order", repeat, k))
+            passes = -(-epochs * per_epoch * batch // len(others))
+            order = np.concatenate([source.permutation(len(others)) for _ in range(passes)])
+            w, velocity = np.array(start), np.zeros(len(start))
+            for step in range(epochs * per_epoch):
+                chosen = np.array(others)[order[step * batch : (step + 1) * batch]]
+                velocity = 0.9 * velocity + 2 / batch * X[chosen].T @ (X[chosen] @ w - t[chosen])
+                w = w - rate(step) * velocity
+            least = np.linalg.lstsq(X[others], t[others], rcond=None)[0]
+            errors = {"RMSE": X[out] @ w - t[out], "linear": X[out] @ least - t[out], "constant": t[out]}
+            for name, each in errors.items():
+                expected[name].append(y[others].std() * np.sqrt(np.mean(each**2)))
+            expected["loss"].append(np.mean(errors["RMSE"] ** 2))
+            squares += np.sum((y[others].std() * errors["RMSE"]) ** 2)
+        explained.append(1 - squares / np.sum((y - y.mean()) ** 2))
+    assert history["cross_validation"]["epochs"] == epochs, "so that the last epoch is the one reported"
+    measured = history["report"]["folds"]
+    assert measured["validation"]["loss"] == pytest.approx(expected["loss"], rel=1e-9)
+    assert measured["validation"]["RMSE"] == pytest.approx(expected["RMSE"], rel=1e-9)
+    assert measured["validation"]["R²"] == pytest.approx(explained, rel=1e-9)
+    assert measured["linear"]["RMSE"] == pytest.approx(expected["linear"], rel=1e-9)
+    assert measured["baseline"]["RMSE"] == pytest.approx(expected["constant"], rel=1e-9)
+
+
+def test_folds_of_single_rows_and_of_equal_targets(tmp_path, run):
+    """R² is that of all rows of a partition: alone, a row has none. A fold may leave out the only other target."""
+    rows = [["a", "y"], *([k % 3, 7.5 if k == 4 else 7.1] for k in range(12))]
+    data = write_rows(tmp_path / "few.csv", rows)
+    options = "--folds", 12, "--epochs", 1, "--hidden", "none", "--task", "regress", "--patience", 0
+    status, out, err, history = run(data, "y", *options)
+    assert (status, err) == (0, "")
+    assert "model: 1 -> 1, linear, 2 parameters\nadamw, batches of 11, at most 1 epoch of 2 steps" in out
+    for name in ("validation", "baseline", "linear"):
+        measured = history["report"]["folds"][name]
+        assert len(measured["R²"]) == 10
+        assert max(measured["RMSE"]) < 2.0
+    losses = history["report"]["folds"]["validation"]["loss"]
+    assert max(losses) < 100, "a fold without another target is measured in the unit of all"
+    y = np.array([row[1] for row in rows[1:]])
+    left_out = [(value - np.delete(y, k).mean()) ** 2 for k, value in enumerate(y)]
+    constant = 1 - np.sum(left_out) / np.sum((y - y.mean()) ** 2)
+    assert history["report"]["baseline"]["R²"] == pytest.approx(constant, rel=1e-9)
+
+
+def test_ctrl_c_between_the_last_runs_keeps_the_best_until_then(small, run, monkeypatch):
+    calls, measures = [], training.measures
+
+    def interrupting(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return measures(*arguments)
+
+    monkeypatch.setattr(training, "measures", interrupting)
+    status, _, err, history = run(small, "kind", *QUICK)
+    assert (status, err) == (130, "flatgrad: interrupted; what was trained until then is written\n")
+    assert history["interrupted"]
+    assert len(history["epoch_loss"]) == history["cross_validation"]["epochs"]
+
+
 # --- parts --------------------------------------------------------------------------------------------------------
 
 
@@ -244,11 +326,25 @@ def test_the_mean_of_folds_in_the_report():
     )
     each = {"validation": {"loss": [1.0, 2.0], "RMSE": [2.0, 4.0], "R²": [0.5, 0.7]}, "linear": {},
             "baseline": {"RMSE": [5.0, 3.0], "R²": [0.0, 0.0]}}  # fmt: skip
-    measured = report.Report.of_folds(model, report.Part([[1.0], [2.0]], [0.0, 1.0]), each)
+    measured = report.Report.of_folds(model, report.Part([[1.0], [2.0]], [0.0, 1.0]), each, 2)
     assert measured.validation == {"loss": 1.5, "RMSE": 3.0, "R²": pytest.approx(0.6)}
     header, _, rmse, _ = measured.rows()
     assert header[1:] == ["training", "rows left out", "always the mean"]
     assert rmse[2:] == ["3 ± 1", "4 ± 1"]
     assert measured.verdict() == (
-        "better than always the mean (RMSE of the rows left out: 3, against 4; better in 1 of 2 folds)"
+        "not clearly better than always the mean (RMSE of the rows left out: 3, against 4; better in 1 of 2 folds)"
     )
+    each["validation"]["RMSE"], each["baseline"]["RMSE"] = [2.0, 4.0], [5.0, 7.0]
+    assert report.Report.of_folds(model, report.Part([[1.0]], [0.0]), each, 2).verdict() == (
+        "better than always the mean (RMSE of the rows left out: 3, against 6; better in 2 of 2 folds)"
+    )
+
+
+def test_a_difference_is_clear_if_it_is_twice_its_corrected_standard_error():
+    source = np.random.RandomState(4)
+    noise = source.normal(size=100)
+    error = np.sqrt((1 / 100 + 1 / 9) * noise.var(ddof=1))  # of ten times ten folds
+    for factor, clear in ((1.9, False), (2.1, True), (-2.1, False)):
+        assert report.is_clear((noise - noise.mean() + factor * error).tolist(), 10) is clear
+    assert report.is_clear([0.5, 0.5], 2)
+    assert not report.is_clear([0.0, 0.0], 2)

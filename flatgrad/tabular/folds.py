@@ -23,6 +23,10 @@ from .model import TabularModel
 from .preprocessing import Array, CategoryColumn, ClassTarget
 from .report import Part, constant_measures, linear_measures, measures_of
 
+#: Numbers with the standard deviation 1 over all rows are the same in some of them if theirs is less than this; that of
+#: equal floats need not be exactly 0.
+_SAME = 1e-12
+
 
 @dataclass
 class CrossValidation:
@@ -36,7 +40,8 @@ class CrossValidation:
         interrupted: whether Ctrl-C did.
         curves: for each measure its mean over the folds, epoch by epoch, with that weight decay.
         model, baseline, linear: for each measure its number for each fold: of the model after these epochs, of a
-            constant prediction, and of a linear model (empty where it has too many inputs).
+            constant prediction, and of a linear model (empty where it has too many inputs). R² has a number for each
+            partition instead: it is that of all rows together, as a fold of few rows says nothing of their variance.
         step_seconds: the processor time that the steps took.
         steps: how many were made in all.
     """
@@ -62,11 +67,16 @@ class CrossValidation:
 class _Fold:
     """The rows of all folds but one to train on, and those of that one to measure on."""
 
-    def __init__(self, number: int, training: Part, validation: Part, scale: float, start: list[float]) -> None:
+    def __init__(
+        self, number: int, training: Part, validation: Part, scale: float, start: list[float], most: int
+    ) -> None:  # fmt: skip
         self.training = training
         self.validation = validation
         self.scale = scale
         self.start = start
+        inputs, targets = validation.arrays
+        # Filled up to the rows of the largest fold, so that one kernel serves all folds.
+        self.filled = np.resize(inputs, (most, inputs.shape[1])), np.resize(targets, most)
         self._source = np.random.RandomState(number)  # whose numbers are the same in all versions of NumPy
         self._waiting: Array = np.empty(0, dtype=np.int64)
 
@@ -149,7 +159,7 @@ def cross_validate(
     for repeat in range(repeats):
         start = new_start(start_seed(seed, repeat))
         for k, aside in enumerate(partition(cut.groups, folds, seed_of(seed, "folds", repeat))):
-            runs.append(_Fold(seed_of(seed, "order", repeat, k), *cut.at(aside), start))
+            runs.append(_Fold(seed_of(seed, "order", repeat, k), *cut.at(aside), start, most))
     reruns = Reruns(step, batch, len(part), part.arrays[0].shape[1])
     candidates = [
         _Candidate(optimizer, decay, [reruns.begin(run.start) for run in runs]) for decay, optimizer in optimizers
@@ -168,7 +178,7 @@ def cross_validate(
                     reruns.load(*run.training.arrays)
                     reruns.advance(trained, numbers, order)
                     result.step_seconds += time.process_time() - begun
-                    measured.append(_measured(model, run, trained[: len(run.start)], most))
+                    measured.append(_measured(model, run, trained[: len(run.start)]))
                 result.steps += per_epoch * len(runs)
                 done.append((candidate, measured))
             for candidate, measured in done:
@@ -178,20 +188,28 @@ def cross_validate(
             if not going:
                 break
     except KeyboardInterrupt:
-        if not candidates[0].losses:
+        candidates = [candidate for candidate in candidates if candidate.losses]
+        if not candidates:
             raise
         result.interrupted = True
     best = min(candidates, key=lambda candidate: candidate.losses[candidate.best])
     result.epochs, result.decay = best.best + 1, best.decay
     result.stopped_early = len(best.losses) < epochs and not result.interrupted
-    result.curves = {
-        name: [math.fsum(each[name] for each in epoch) / len(runs) for epoch in best.measured]
-        for name in best.measured[0][0]
-    }
-    result.model = _by_name(best.measured[best.best])
     target = model.preprocessing.target
-    result.baseline = _by_name([constant_measures(target, run.training, run.validation, run.scale) for run in runs])
-    result.linear = _by_name([linear_measures(target, run.training, run.validation, run.scale) for run in runs])
+
+    def named(measured: Sequence[dict[str, float]]) -> dict[str, list[float]]:
+        figures = {name: [each[name] for each in measured] for name in measured[0]}
+        if "R²" in figures:
+            figures["R²"] = _explained(figures["RMSE"], [len(run.validation) for run in runs], folds, cut.deviation)
+        return figures
+
+    epochs_named = [named(measured) for measured in best.measured]
+    result.curves = {
+        name: [math.fsum(each[name]) / len(each[name]) for each in epochs_named] for name in epochs_named[0]
+    }
+    result.model = epochs_named[best.best]
+    result.baseline = named([constant_measures(target, run.training, run.validation, run.scale) for run in runs])
+    result.linear = named([linear_measures(target, run.training, run.validation, run.scale) for run in runs])
     return result
 
 
@@ -223,6 +241,7 @@ class _Cut:
         self.numbers = np.where(missing, np.nan, numbers)
         self.classes = isinstance(model.preprocessing.target, ClassTarget)
         self.unit = 1.0 if self.classes else model.preprocessing.target.scale  # type: ignore[union-attr]
+        self.deviation = float(np.std(self.targets)) * self.unit
         classes = np.unique(self.targets) if self.classes else [None]
         self.groups = [
             np.flatnonzero(self.targets == each if each is not None else self.targets == self.targets).tolist()
@@ -239,7 +258,8 @@ class _Cut:
         inputs[:, self.is_category] *= self.inputs[rows][:, self.is_category].any(axis=0)
         targets, scale = self.targets, 1.0
         if not self.classes:
-            mean, scale = float(np.mean(targets[rows])), float(np.std(targets[rows])) or 1.0
+            mean, scale = float(np.mean(targets[rows])), float(np.std(targets[rows]))
+            scale = scale if scale > _SAME else 1.0
             targets = (targets - mean) / scale
         training, validation = (Part(inputs[each].tolist(), targets[each].tolist()) for each in (rows, ~rows))
         return training, validation, scale * self.unit
@@ -253,21 +273,23 @@ def _standardised(numbers: Array, rows: Array) -> Array:
     mean = np.where(counted, numbers, 0.0).sum(axis=0) / count
     apart = np.where(present, numbers - mean, 0.0)
     scale = np.sqrt(np.where(counted, apart * apart, 0.0).sum(axis=0) / count)
-    return apart * np.where(scale > 1e-12, 1.0 / np.maximum(scale, 1e-12), 0.0)
+    return apart * np.where(scale > _SAME, 1.0 / np.maximum(scale, _SAME), 0.0)
 
 
-def _measured(model: TabularModel, run: _Fold, parameters: Array, most: int) -> dict[str, float]:
-    """The measures of the rows left out. Their number is filled up, so that one kernel serves all folds."""
-    inputs, targets = run.validation.arrays
-    count = len(targets)
-    if count < most:
-        inputs, targets = np.resize(inputs, (most, inputs.shape[1])), np.resize(targets, most)
-    results = model.measure(inputs, targets, parameters)[:count]
+def _measured(model: TabularModel, run: _Fold, parameters: Array) -> dict[str, float]:
+    """The measures of the rows left out."""
+    results = model.measure(*run.filled, parameters)[: len(run.validation)]
     return measures_of(model.preprocessing.target, results, run.validation, run.scale)
 
 
-def _by_name(measured: Sequence[dict[str, float]]) -> dict[str, list[float]]:
-    return {name: [each[name] for each in measured] for name in measured[0]}
+def _explained(errors: Sequence[float], sizes: Sequence[int], folds: int, deviation: float) -> list[float]:
+    """R² of all rows together, for each partition: by the RMSE and the number of rows of each fold.
+
+    >>> _explained([1.0, 3.0], [3, 1], 2, 2.0)
+    [0.25]
+    """
+    squares = (np.square(np.array(errors) / deviation) * sizes).reshape(-1, folds).tolist()
+    return [1 - math.fsum(each) / sum(sizes[:folds]) for each in squares]
 
 
 def start_seed(seed: int, number: int) -> int:

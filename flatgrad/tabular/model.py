@@ -140,6 +140,8 @@ class TabularModel:
         numbers, rows = np.asarray(numbers, dtype=float), len(targets)
         # Blocks of one size, the last one filled up: each other size would be compared with what the network says.
         size = self._block = self._block or min(rows, _BLOCK)
+        if rows == size:
+            return self._measured(numbers, inputs, targets)  # type: ignore[no-any-return]
         inputs = np.resize(inputs, (-(-rows // size), size, inputs.shape[1]))
         targets = np.resize(targets, inputs.shape[:2])
         blocks = [self._measured(numbers, *block) for block in zip(inputs, targets, strict=True)]

@@ -45,8 +45,9 @@ class Report:
         linear: of a linear model, the least squares of the training rows (of classes: of one score per class); empty
             where it would have too many inputs.
         constant: what the baseline predicts, in words.
-        folds: with cross-validation, the measures of each fold, for "validation", "baseline" and "linear". What these
-            attributes hold then are their means.
+        folds: with cross-validation, the measures of each fold (R² of each partition), for "validation", "baseline" and
+            "linear". What these attributes hold then are their means.
+        in_partition: with cross-validation, how many folds a partition has.
     """
 
     training: dict[str, float] = field(default_factory=dict)
@@ -55,12 +56,16 @@ class Report:
     linear: dict[str, float] = field(default_factory=dict)
     constant: str = "mean"
     folds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    in_partition: int = 0
 
     @classmethod
-    def of_folds(cls, model: TabularModel, training: Part, folds: dict[str, dict[str, list[float]]]) -> Report:
+    def of_folds(
+        cls, model: TabularModel, training: Part, folds: dict[str, dict[str, list[float]]], in_partition: int
+    ) -> Report:
         """Measure a model on the rows that it was trained on; all else is the mean over folds."""
         means = {name: {each: math.fsum(v) / len(v) for each, v in of.items()} for name, of in folds.items()}
-        return cls(measures(model, training), **means, constant=_constant_of(model.preprocessing.target), folds=folds)
+        constant = _constant_of(model.preprocessing.target)
+        return cls(measures(model, training), **means, constant=constant, folds=folds, in_partition=in_partition)
 
     @classmethod
     def of(cls, model: TabularModel, training: Part, validation: Part) -> Report:
@@ -88,7 +93,7 @@ class Report:
     def _cell(self, part: str, name: str) -> str:
         """A figure; of folds with the standard deviation over them."""
         figure, each = _figure(getattr(self, part).get(name, math.nan)), self.folds.get(part, {}).get(name, [])
-        if not each or figure == "-":
+        if len(each) < 2 or figure == "-":
             return figure
         return f"{figure} ± {float(np.std(np.subtract(each, each[0]))):.2g}"  # exactly 0 where all are the same
 
@@ -103,14 +108,33 @@ class Report:
         best = max(rivals, key=lambda rival: sign * rivals[rival])
         rows = "rows left out" if self.folds else "validation rows" if self.validation else "training rows"
         figures = f"{name} of the {rows}: {_figure(own)}, against {_figure(rivals[best])}"
+        clearly = True
         if self.folds:
             others = self.folds["linear" if best == "a linear model" else "baseline"][name]
             pairs = list(zip(self.folds["validation"][name], others, strict=True))
             figures += f"; better in {sum(sign * a > sign * b for a, b in pairs)} of {len(pairs)} folds"
+            clearly = is_clear([sign * (a - b) for a, b in pairs], self.in_partition)
         if sign * own > sign * rivals[best]:
-            return f"better than {best} ({figures})"
+            return f"{'' if clearly else 'not clearly '}better than {best} ({figures})"
         remedy = "; --hidden none trains one" if advice and best == "a linear model" else ""
         return f"no better than {best} ({figures}){remedy}"
+
+
+def is_clear(differences: Sequence[float], folds: int) -> bool:
+    """Whether the mean of what folds differ by is more than twice its standard error.
+
+    Runs that share training rows differ less than independent ones would; the variance of the mean is increased by the
+    ratio of the rows left out to the others for that (Nadeau and Bengio, 2003; Bouckaert and Frank, 2004).
+
+    Args:
+        differences: of each fold of each partition, positive where the model is better.
+        folds: how many a partition has.
+
+    >>> is_clear([3.0, 2.0, 3.0], 3), is_clear([3.0, -1.0, 3.0], 3)
+    (True, False)
+    """
+    mean, variance = math.fsum(differences) / len(differences), float(np.var(differences, ddof=1))
+    return mean > 2 * math.sqrt((1 / len(differences) + 1 / (folds - 1)) * variance)
 
 
 def measures(model: TabularModel, part: Part) -> dict[str, float]:

@@ -116,10 +116,11 @@ def train(
     model = TabularModel.new(preprocessing, settings.hidden, settings.activation, settings.seed)
     make_folder(folder)
     texts = " -> ".join(map(str, [sizes[0], *sizes[1], sizes[2]]))
-    echo(f"model: {texts}, {settings.activation}, {count:,} parameters")
+    kind = settings.activation if settings.hidden else "linear"
+    echo(f"model: {texts}, {kind}, {count_of(count, 'parameter')}")
     at_most = "at most " if folds or (validation and settings.patience) else ""
     per_epoch = count_of(-(-len(training) // batch), "step")
-    echo(f"{settings.optimizer}, batches of {batch}, {at_most}{epochs} epochs of {per_epoch}\n")
+    echo(f"{settings.optimizer}, batches of {batch}, {at_most}{count_of(epochs, 'epoch')} of {per_epoch}\n")
 
     clock, cross_validation = time.perf_counter(), None
     try:
@@ -141,7 +142,7 @@ def train(
         report = Report.of(model, training, validation)
     else:
         echo(_summary_of_folds(cross_validation, folds, history))
-        report = Report.of_folds(model, training, cross_validation.folds)
+        report = Report.of_folds(model, training, cross_validation.folds, folds)
     echo(table(report.rows()))
     echo(f"\n{report.verdict(advice=bool(settings.hidden))}")
     title = f"{settings.target} of {Path(data.name).name}"
@@ -425,17 +426,23 @@ def _fit_folds(
     plan, rows = Plan.of(len(training), None, result.epochs, batch, True), Rows(*training.arrays, "")
     kept: tuple[float, list[float], nn.History] | None = None
     seconds, interrupted = result.step_seconds, result.interrupted
-    for number in range(_STARTS):
-        _set(model, start(start_seed(settings.seed, number)))
-        step.reload()
-        history = Run(step, rows, None, plan, settings.seed, None).go(progress and not number, None, True, True, False)
-        seconds += history._step_seconds
-        loss = measures(model, training)["loss"]
-        if kept is None or loss < kept[0]:
-            kept = loss, model.parameters, history
-        if history.interrupted:
-            interrupted = True
-            break
+    try:
+        for number in range(_STARTS):
+            _set(model, start(start_seed(settings.seed, number)))
+            step.reload()
+            run = Run(step, rows, None, plan, settings.seed, None)
+            history = run.go(progress and not number, None, True, True, False)
+            seconds += history._step_seconds
+            loss = measures(model, training)["loss"]
+            if kept is None or loss < kept[0]:
+                kept = loss, model.parameters, history
+            if history.interrupted:
+                interrupted = True
+                break
+    except KeyboardInterrupt:  # between the runs
+        if kept is None:
+            raise
+        interrupted = True
     assert kept is not None
     _, numbers, history = kept
     _set(model, numbers)
