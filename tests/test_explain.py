@@ -159,6 +159,43 @@ def test_a_sum_names_the_operand_whose_part_it_adds():
     assert sorted(added) == [("x", "a"), ("y", "b")]
 
 
+@pytest.mark.parametrize("faults", ["raise", "ieee"])
+def test_what_receives_has_the_number_of_this_program(faults):
+    """Guards are numbered in the program that was differentiated, and are gone in that which is shown."""
+
+    def bent(xs):
+        total = 0.0
+        for x in xs:
+            total = total + x.log() * x if x > 1.0 else total - x**1.5
+        return total.sin()
+
+    facts = explained(fg.value_and_grad(bent, faults=faults).kernel_for([2.0, 0.5, 3.0]))
+    lines = ids_of(facts)
+    gradients = {line["text"].split(" = ")[0]: line["gradient"] for line in lines.values() if "gradient" in line}
+    gradients |= {each["name"]: each["gradient"] for each in facts["inputs"]}
+    received = {}  # the last line of each has its gradient
+    for line in lines.values():
+        if line.get("how") in ("rule", "sum"):
+            received[line["receiver"]] = line["value"]
+    assert len(received) > 6
+    assert received == {name: gradients[name] for name in received}
+    step = next(step for step in facts["steps"] if step["name"] == "adjoint")
+    notes = {row["text"]: row["note"] for row in step["rows"]}
+    ruled = [line for line in lines.values() if line.get("how") == "rule"]
+    assert all(f", here {line['receiver']}, receives" in notes[line["text"]] for line in ruled)
+
+
+def test_all_lines_of_a_gradient_say_how_they_were_made():
+    """Also those that raise where the value would, which nobody reads."""
+    facts = explained(fg.grad(lambda x: (x - 0.3) ** 2).kernel_for(0.5))
+    lines = [line for line in ids_of(facts).values() if line.get("part") == "gradient"]
+    assert {line["how"] for line in lines} == {"rule", "result", "check"}
+    step = next(step for step in facts["steps"] if step["name"] == "adjoint")
+    new = {row["text"]: row["note"] for row in step["rows"] if row["kind"] == "new"}
+    assert {line["text"] for line in lines} == new.keys()
+    assert "raises" in new[lines[-1]["text"]]
+
+
 def test_formulas_are_those_of_the_table():
     """A written partial, computed by Python, is the partial that the row computes."""
     from flatgrad.explain.rules import rule_of

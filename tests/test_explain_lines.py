@@ -64,14 +64,24 @@ def product_of(xs):
     return result
 
 
+def largest_of(xs):
+    return max(xs)
+
+
+def least_of(xs):
+    return min(xs)
+
+
 @pytest.mark.parametrize(
     ("function", "name"),
     [
         (lambda xs: sum(x * x for x in xs), "running sums"),
         (total_of, "running sums"),
         (product_of, "running products"),
+        (largest_of, "running extremes"),
+        (least_of, "running extremes"),
     ],
-    ids=["sum", "total", "product"],
+    ids=["sum", "total", "product", "max", "min"],
 )
 def test_a_sum_shows_its_result_before_what_is_on_the_way(function, name):
     """The running sums of `sum(...)` and of `total += ...` are no values of the line."""
@@ -79,7 +89,8 @@ def test_a_sum_shows_its_result_before_what_is_on_the_way(function, name):
     facts = explained(fg.value_and_grad(function).kernel_for(numbers))
     lines = ids_of(facts)
     (line,) = [line for line in facts["panes"]["source"]["lines"] if "running" in line]
-    on_the_way = [function([fg.Value(x) for x in numbers[:k]]).data for k in range(1, len(numbers))]
+    fewest = 2 if name == "running extremes" else 1  # that of one number is the number
+    on_the_way = [function([fg.Value(x) for x in numbers[:k]]).data for k in range(fewest, len(numbers))]
     assert [lines[f"e{e}"]["value"] for (e,) in line["results"]] == [function([fg.Value(x) for x in numbers]).data]
     assert [lines[f"e{e}"]["value"] for (e,) in line["running"]] == on_the_way
     assert line["running are"] == name
@@ -398,6 +409,21 @@ def test_a_page_says_which_way_it_is_of_and_which_others_are_known(tmp_path):
     met = {(is_here, truths) for _, is_here, truths in first["ways"]}
     assert met == {(True, "False"), (False, "True"), (False, "False")}
     assert sum(each["calls"] for each in facts["ways"]) == 5
+
+
+def test_a_line_that_is_asked_again_behind_others_says_its_truths_in_one_piece(tmp_path):
+    def sorted_out(xs):
+        total = 0.0
+        for x in xs:
+            if x > 1.0:
+                total += x.log()
+            elif x > 0.0:
+                total -= x**1.5
+        return total
+
+    facts = json.loads(fg.value_and_grad(sorted_out).explain(tmp_path / "page.json", [2.0, 0.5, 3.0]).read_text())
+    (line,) = [line for line in facts["panes"]["source"]["lines"] if line["text"].strip() == "if x > 1.0:"]
+    assert line["ways"] == [[1, True, "True, then False, then True"]]
 
 
 def test_a_kernel_alone_knows_its_own_way_and_says_where_other_numbers_turn_off():

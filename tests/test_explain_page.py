@@ -290,6 +290,51 @@ def test_a_page_without_sliders_says_why(page, tmp_path):
     assert "there are 2,000 inputs" in page.inner_text(".inputs")
 
 
+def test_numbers_that_go_another_way_are_told_of(page, tmp_path):
+    path = tmp_path / "way.html"
+    fg.value_and_grad(lambda x, y: x.log() * y if x > 1.0 else x).explain(path, 2.0, 3.0)
+    page.goto(path.as_uri())
+    told = page.locator(".inputs [role=status]")
+    assert "the way that was traced" in told.inner_text()
+    box = page.locator("input[type=number]").first
+    box.fill("0.5")
+    assert "another way than that of this page" in told.inner_text()
+    box.fill("1.5")
+    assert "another way than that of this page" not in told.inner_text()
+    assert page.inner_text("#e0 .value") == "True"
+
+
+def test_the_line_that_is_chosen_is_in_sight_in_all_texts(page, tmp_path):
+    """Also where what is known of it takes room of the texts."""
+
+    def long(x):
+        a = x * 2.0
+        b = a.sin() * a
+        c = b.exp() + b * a
+        d = c.tanh() * c + b
+        e = d * d + c * c
+        f = e.cos() * d + c * a
+        g = f * f + e * d + c * b
+        return g.log() * f + e
+
+    path = tmp_path / "long.html"
+    fg.value_and_grad(long).explain(path, 0.5)
+    page.goto(path.as_uri())
+    page.set_viewport_size({"width": 1400, "height": 700})
+    page.click("text=reset")
+    for name in ("s0", "s6", "s7", "s4"):
+        page.goto("about:blank")
+        page.goto(f"{path.as_uri()}#line={name}&panes=source,program,python")
+        hidden = page.evaluate(
+            """() => [...document.querySelectorAll(".pane")].filter((pane) => {
+                const line = pane.querySelector(".on, .lit").getBoundingClientRect();
+                const box = pane.querySelector(".lines").getBoundingClientRect();
+                return box.height > 0 && (line.top < box.top || line.bottom > box.bottom);
+            }).map((pane) => pane.dataset.pane)"""
+        )
+        assert hidden == [], name
+
+
 def test_a_sum_shows_its_result_first(page, tmp_path):
     path = tmp_path / "sum.html"
     fg.value_and_grad(lambda xs: sum(x * x for x in xs)).explain(path, [1.0, 2.0, 3.0, 4.0])

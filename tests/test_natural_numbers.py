@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -38,6 +39,9 @@ CASES = {
     "ldexp": (lambda x: math.ldexp(x, 3), 1.3, 8.0),
     "ldexp of small numbers": (lambda x: math.ldexp(x, -1060), 1.5e300, 2.0**-1060),
     "fsum": (lambda x: math.fsum([1e16, x, -1e16, x]), 0.3, 2.0),
+    "fsum of a generator": (lambda x: math.fsum(x * k for k in (1.0, 2.0)), 0.5, 3.0),
+    "a mean of a generator": (lambda x: statistics.fmean(x * k for k in (1.0, 2.0)), 0.5, 1.5),
+    "prod of what map gives": (lambda x: math.prod(map(abs, [x, 2.0 * x])), -0.5, -2.0),
 }
 
 

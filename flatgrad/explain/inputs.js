@@ -12,9 +12,18 @@ function inputsOf(page) {
 
   function recompute() {
     const all = compute(numbers), { gradients } = data.javascript;
+    tell(data.javascript.checks.some((condition) => all[condition] >= 1));
     data.inputs.forEach((input, k) => { if (`i${k}` in gradients) input.gradient = all[gradients[`i${k}`]]; });
     controls.forEach((write) => write());
     page.changed(all);
+  }
+
+  const told = element("p", { role: "status" });
+  const notes = [data.javascript.near, data.guards ? "Conditions are those of the way that was traced, whatever the numbers." : ""].filter(Boolean).join(" ");
+  /** What is to be known of the numbers; in its place, that Python would not come to them. */
+  function tell(isAway) {
+    told.classList.toggle("away", isAway);
+    told.textContent = isAway ? "At these numbers the function raises an error, or goes another way than that of this page: it does not come to what is shown." : notes;
   }
 
   function control(k) {
@@ -67,8 +76,8 @@ function inputsOf(page) {
     fill();
     if (which) box.append(element("label", { class: "which" }, `one of ${data.inputs.length.toLocaleString("en")} inputs `, which));
     box.append(place);
-    if (data.javascript.near) say(data.javascript.near);
-    if (data.guards) say("Conditions are those of the way that was traced, whatever the numbers.");
+    box.append(told);
+    tell(false);
     return box;
   }
 

@@ -82,6 +82,20 @@ def near(program: Program) -> list[str]:
     return sorted({row.name.removeprefix("ieee_") for row in rows if row not in exact})
 
 
+def checks(program: Program) -> list[int]:
+    """The variables that say, where they are true or 1, that the numbers go another way or raise an error.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> program = fg.value_and_grad(lambda x: x.log() if x > 1.0 else x).kernel_for(2.0).stages.joint
+        >>> [program.equation(variable - program.inputs).primitive.name for variable in checks(program)]
+        ['logical_not']
+    """
+    rows = [e for e, opcode in enumerate(program.opcodes) if TABLE[opcode] in (p.checked, p.turned)]
+    conditions = [program.operands[program.starts[e] + 1] for e in rows]
+    return sorted({condition for condition in conditions if condition >= 0})
+
+
 def javascript(program: Program) -> str:
     """A function from an array of inputs to an array of all variables, inputs first.
 

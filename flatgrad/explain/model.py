@@ -21,14 +21,14 @@ from ..runtime.sites import Location
 from ..runtime.version import VERSION
 from .assembly import sections
 from .graph import graph_svg, loops_svg
-from .javascript import javascript, near, unknown
+from .javascript import checks, javascript, near, unknown
 from .lines import Line, by_id, link, number
 from .loops import Loops, points_near, repeats
 from .origins import Origin, with_origins
 from .owners import PARTS, parts_of
 from .passes import follow
 from .python_text import PythonText, python_text, returns_several
-from .results import conditions_of, of_guards, only_readers, results_of, running
+from .results import choices_of, conditions_of, of_guards, only_readers, results_of, running
 from .rules import decided, rule_of
 from .shown import WHOLE, chosen, program_lines, python_shown
 from .source import source_lines
@@ -217,12 +217,13 @@ class _Explanation:
             made = origin.made[e]
             if e in origin.derived:
                 self._derived_facts(e, facts, places)
-            elif made is None and joint.sites[e] < 0 and joint.equation(e).primitive in _CHECKS:
+            elif made is None and self._checks(e):
                 facts["how"] = "check"
             if made is None:
                 continue
             facts["how"] = made.how
-            facts["receiver"] = origin.primal.plain_name(made.target)
+            if origin.targets[e] >= 0:
+                facts["receiver"] = joint.plain_name(origin.targets[e])
             if made.equation >= 0:
                 primitive = TABLE[origin.primal.opcodes[made.equation]]
                 operands = origin.primal.equation(made.equation).operands
@@ -230,6 +231,12 @@ class _Explanation:
                 if key not in rules:
                     rules[key] = rule_of(primitive, made.operand, key[2])._asdict() | {"of": "gradient"}
                 facts["rule"] = places.setdefault(key, len(places))
+
+    def _checks(self, e: int) -> bool:
+        """Whether an equation that no rule of a gradient made is a part of what raises."""
+        if self.differentiates and self.parts[e] == PARTS.index("gradient"):
+            return True
+        return self.joint.sites[e] < 0 and self.joint.equation(e).primitive in _CHECKS
 
     def _derived_facts(self, e: int, facts: dict[str, Any], places: dict[Any, int]) -> None:
         """Of an equation of a derivative that is a part of what was traced: the rule that made it."""
@@ -287,7 +294,8 @@ class _Explanation:
         hidden = of_guards(self.whole.traced, self.whole.way.truths)
         sites, traced = np.asarray(joint.sites), np.asarray(self.origin.traced)
         is_seen = (self.parts == PARTS.index("value")) & ~np.isin(traced, list(hidden))
-        readers = only_readers(joint)
+        choices = choices_of(joint)
+        readers = only_readers(joint, choices)
         order = np.argsort(sites, kind="stable")
         for equations in np.split(order, np.flatnonzero(np.diff(sites[order])) + 1) if len(order) else ():
             site = int(sites[equations[0]])
@@ -298,7 +306,7 @@ class _Explanation:
             line.facts["of value"] = int(np.count_nonzero(self.parts[equations] == PARTS.index("value")))
             seen = equations[is_seen[equations]].tolist()
             found = results_of(joint, seen, joint.locations[site] if site >= 0 else None)
-            found, inner, what = running(joint, seen, found, readers)
+            found, inner, what = running(joint, seen, found, readers, choices)
             self._put_results(line, [(e, self._value(e)) for e in found], _RESULTS)
             self._put_results(line, [(e, self._value(e)) for e in inner], _RESULTS, "running")
             if inner:
@@ -520,6 +528,7 @@ class _Explanation:
             "code": javascript(self.joint),
             "near": note,
             "inputs": inputs,
+            "checks": checks(self.joint),
             "gradients": {f"e{v - inputs}" if v >= inputs else f"i{v}": g for v, g in gradients.items()},
         }
 

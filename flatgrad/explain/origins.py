@@ -37,6 +37,7 @@ class Origin:
         primal: the primal program behind the passes before the adjoint; of a training step, the loss.
         made: per equation how the adjoint made it; None if it did not.
         names: of equations of the adjoint, the equation here that is the primal one whose rule made it; -1 for none.
+        targets: of equations of the adjoint, the variable here that receives something; -1 if it is gone, or for none.
         gradients: per variable of the joint program, the variable that is its gradient.
         constants: per variable, the gradient where that is a constant.
         derived: per equation of a derivative that was spliced into the traced program, how it was made.
@@ -48,6 +49,7 @@ class Origin:
     primal: Program
     made: Making
     names: list[int]
+    targets: list[int]
     gradients: dict[int, int]
     constants: dict[int, float]
     derived: dict[int, Derived]
@@ -81,7 +83,7 @@ def with_origins(stages: Stages) -> Origin:
     whole = Trail(traced, steps)
     found = _of_joint(traced, steps) or _of_step(traced, whole)
     of_traced = whole.sources.copy()
-    made, names = Making.none(len(joint)), np.full(len(joint), -1)
+    made, names, targets = Making.none(len(joint)), np.full(len(joint), -1), np.full(len(joint), -1)
     gradients, constants = dict[int, int](), dict[int, float]()
     if found is not None:
         raw, sweep, after = found.raw, found.sweep, found.after
@@ -90,6 +92,10 @@ def with_origins(stages: Stages) -> Origin:
         by_rule = made.equations >= 0
         names[by_rule] = after.equations(made.equations[by_rule])
         of_traced[by_rule] = found.equations[made.equations[by_rule]]
+        receives = made.targets >= 0
+        received = made.targets[receives]
+        received = np.where(received < found.primal.inputs, received, received + shift)
+        targets[receives] = np.maximum(after.where[received], -1)
         for variable, gradient in sweep.gradients.items():
             place = after.of(variable if variable < found.primal.inputs else variable + shift)
             if place < 0:
@@ -107,8 +113,8 @@ def with_origins(stages: Stages) -> Origin:
     for e, known in derived_.items():
         names[e] = known.equation
     primal = again.primal if found is None else found.primal
-    places, rules = of_traced.tolist(), names.tolist()
-    return Origin(again, joint, places, primal, made, rules, gradients, constants, derived_)
+    columns = of_traced.tolist(), primal, made, names.tolist(), targets.tolist()
+    return Origin(again, joint, *columns, gradients, constants, derived_)
 
 
 def _of_joint(traced: Program, steps: Sequence[Step]) -> _Differentiated | None:

@@ -22,6 +22,7 @@
   }
 
   function shown(number, digits = 6) {
+    if (typeof number === "boolean") return number ? "True" : "False";
     if (typeof number !== "number") return String(number);
     if (!Number.isFinite(number)) return number !== number ? "nan" : number > 0 ? "inf" : "-inf";
     const text = String(number);
@@ -141,11 +142,11 @@
       panes[name].querySelector(".lines").classList.toggle("quiet", !lit.size);
     }
     if (drawn) drawn.refresh(lit);
+    inspect(id); // it takes room of the panes
     if (follow) {
       for (const each of lit) if (kind(each) === "a" && lit.size < 40) lines.get(each).section.hidden = false;
       names.forEach(reveal);
     }
-    inspect(id);
   }
 
   /** Choose a line, so that it stays lit. */

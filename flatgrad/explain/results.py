@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from ..compiler.loops.grammar import Apply, Block, Fold, Statement, lanes_of
 from ..compiler.program.builder import Indices
 from ..compiler.program.program import Program
-from ..runtime.primitives import add, guard, logical_not, maximum, minimum, mul
+from ..runtime.primitives import (
+    add,
+    greater,
+    greater_equal,
+    guard,
+    less,
+    less_equal,
+    logical_not,
+    maximum,
+    minimum,
+    mul,
+    select,
+    where,
+)
 from ..runtime.sites import Location, lines_of
 
 #: A sequence repeats if its end does, over so much of it.
@@ -58,10 +72,36 @@ def results_of(program: Program, equations: Sequence[int], location: Location | 
 #: Operations of which a line may be a reduction, and what its numbers on the way are called.
 _RUNNING = {add.opcode: "running sums", mul.opcode: "running products"}
 _RUNNING |= {row.opcode: "running extremes" for row in (maximum, minimum)}
+_COMPARING = [row.opcode for row in (greater, greater_equal, less, less_equal)]
+_CHOOSING = [row.opcode for row in (select, where)]
 
 
-def only_readers(program: Program) -> Indices:
+def choices_of(program: Program) -> dict[int, int]:
+    """The equations of the value that choose the larger or the smaller of two numbers, with their comparisons.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> choices_of(fg.jit(lambda x, y: max(x, y)).kernel_for(1.0, 2.0).stages.primal)
+        {1: 0}
+    """
+    read = np.asarray(program.operands)[: program.starts[program.primal]]
+    found, uses = dict[int, int](), np.bincount(read[read >= 0]).tolist()
+    for e in np.flatnonzero(np.isin(program.opcodes[: program.primal], _CHOOSING)).tolist():
+        condition, *others = program.operands[program.starts[e] : program.starts[e + 1]]
+        comparison = condition - program.inputs
+        if comparison >= 0 and program.opcodes[comparison] in _COMPARING and uses[condition] == 1:
+            compared = program.operands[program.starts[comparison] : program.starts[comparison + 1]]
+            if sorted(compared) == sorted(others):
+                found[e] = comparison
+    return found
+
+
+def only_readers(program: Program, choices: Mapping[int, int] = MappingProxyType({})) -> Indices:
     """Per equation of the value, the equation of it that reads it; -1 if there are several, or if it is an output.
+
+    Args:
+        program: the program.
+        choices: what `choices_of` says; there the comparison is no reader of its own.
 
     Example:
         >>> import flatgrad as fg
@@ -72,17 +112,22 @@ def only_readers(program: Program) -> Indices:
     starts, operands = np.asarray(program.starts), np.asarray(program.operands)
     read = operands[: starts[program.primal]] - program.inputs
     readers = np.repeat(np.arange(program.primal), np.diff(starts[: program.primal + 1]))
+    counted = (read >= 0) & ~np.isin(readers, list(choices.values()))
+    read, readers = read[counted], readers[counted]
     outputs = np.array(program.outputs, dtype=np.int64) - program.inputs
-    own = np.concatenate([read, outputs[outputs < program.primal]])
     result = np.full(program.primal, -1)
-    result[read[read >= 0]] = readers[read >= 0]
-    result[np.bincount(own[own >= 0], minlength=program.primal) != 1] = -1
+    result[read] = readers
+    result[np.bincount(read, minlength=program.primal) != 1] = -1
     result[outputs[(outputs >= 0) & (outputs < program.primal)]] = -1
     return result
 
 
 def running(
-    program: Program, equations: Sequence[int], results: Sequence[int], readers: Indices
+    program: Program,
+    equations: Sequence[int],
+    results: Sequence[int],
+    readers: Indices,
+    choices: Collection[int] = (),
 ) -> tuple[list[int], list[int], str]:
     """The numbers that a line came to, those on the way of a sum, product or extreme, and what these are called.
 
@@ -92,7 +137,7 @@ def running(
         program: the program.
         equations: those of a line.
         results: those among them that are not a part of others of the same round.
-        readers: what `only_readers` says.
+        readers, choices: what `only_readers` and `choices_of` say.
 
     Example:
         >>> import flatgrad as fg
@@ -102,23 +147,23 @@ def running(
         ([9], [1, 3, 5, 7], 'running sums')
     """
     members = set(results)
+    kinds = {e: maximum.opcode if e in choices else program.opcodes[e] for e in results}
     inner = [
         e for e in results
-        if e < len(readers) and readers[e] in members
-        and program.opcodes[e] in _RUNNING and program.opcodes[int(readers[e])] == program.opcodes[e]
+        if e < len(readers) and readers[e] in members and kinds[e] in _RUNNING and kinds[int(readers[e])] == kinds[e]
     ]  # fmt: skip
     own = set(inner)
     gone_on = {
         operand - program.inputs
         for e in results
         for operand in program.operands[program.starts[e] : program.starts[e + 1]]
-        if operand >= program.inputs and program.opcodes[operand - program.inputs] == program.opcodes[e] in _RUNNING
+        if kinds.get(operand - program.inputs) == kinds[e] in _RUNNING
     }
     # Of a + b + c nobody wants to know that a + b is on the way; and where others read such numbers, too, as those of a
     # list of sums, each of them is one that the line comes to.
     if len(inner) < 2 or not gone_on & members <= own:
         return list(results), [], ""
-    words = {_RUNNING[program.opcodes[e]] for e in inner}
+    words = {_RUNNING[kinds[e]] for e in inner}
     inside = set(equations)  # as the sum in `sum(...) / n`, which is the last one on the way
     kept = [e for e in results if e not in own and not (e < len(readers) and int(readers[e]) in inside)]
     if kept:

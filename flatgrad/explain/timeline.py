@@ -58,7 +58,9 @@ def adjoint_step(origin: Origin) -> Step:
         if isinstance(k, Row):
             step.rows.append(k)
         elif each is not None:
-            step.rows.append(Row(written(joint, k), "new", _note(primal, each, keys[key_of[k]] if keys else None)))
+            step.rows.append(Row(written(joint, k), "new", _note(origin, k, each, keys[key_of[k]] if keys else None)))
+        elif joint.primal <= k < (joint.update if joint.update >= 0 else len(joint)):
+            step.rows.append(Row(written(joint, k), "new", "raises where the function would"))
         else:
             step.rows.append(Row(written(joint, k)))
     return step
@@ -69,8 +71,9 @@ def _rule(key: Key) -> Rule:
     return rule_of(TABLE[opcode], operand, by)
 
 
-def _note(primal: Program, made: Made, key: Key | None) -> str:
-    target = primal.plain_name(made.target)
+def _note(origin: Origin, equation: int, made: Made, key: Key | None) -> str:
+    place = origin.targets[equation]
+    target = origin.joint.plain_name(place) if place >= 0 else "what is gone"
     if made.how == "result":
         return f"the finished gradient of {target}"
     if made.how == "sum":

@@ -43,7 +43,10 @@ def ways_shown(way: Way, known: Sequence[Known], places: Mapping[Location, Line]
             line = own.get(place)
             lines.append((place, truths, line.id if line is not None else ""))
             if line is not None:
-                line.facts.setdefault("ways", []).append((number, number == 1, truths))
+                known_here = line.facts.setdefault("ways", [])
+                if known_here and known_here[-1][0] == number:  # other lines were asked in between
+                    truths = f"{known_here.pop()[2]}, then {truths}"
+                known_here.append((number, number == 1, truths))
         shown.append({"here": number == 1, "calls": calls, "lines": lines})
     return shown
 

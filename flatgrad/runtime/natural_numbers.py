@@ -10,7 +10,7 @@ import functools
 import math
 import operator
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
@@ -54,10 +54,14 @@ def holds_values(item: Any) -> bool:
 
 
 def of_values(original: Function, own: Function) -> Function:
-    """A function that is the original where there are no `Value`s among the arguments, and else its own one."""
+    """A function that is the original where there are no `Value`s among the arguments, and else its own one.
+
+    What generators give is looked at, too.
+    """
 
     @functools.wraps(original)
     def function(*args: Any, **options: Any) -> Any:
+        args = tuple(list(each) if isinstance(each, Iterator) else each for each in args)
         values = holds_values(args) or holds_values(list(options.values()))
         return (own if values else original)(*args, **options)
 
