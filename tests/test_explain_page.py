@@ -294,7 +294,7 @@ def test_numbers_that_go_another_way_are_told_of(page, tmp_path):
     path = tmp_path / "way.html"
     fg.value_and_grad(lambda x, y: x.log() * y if x > 1.0 else x).explain(path, 2.0, 3.0)
     page.goto(path.as_uri())
-    told = page.locator(".inputs [role=status]")
+    told = page.locator(".inputs [aria-live]")
     assert "the way that was traced" in told.inner_text()
     box = page.locator("input[type=number]").first
     box.fill("0.5")

@@ -18,7 +18,7 @@ function inputsOf(page) {
     page.changed(all);
   }
 
-  const told = element("p", { role: "status" });
+  const told = element("p", { "aria-live": "polite" });
   const notes = [data.javascript.near, data.guards ? "Conditions are those of the way that was traced, whatever the numbers." : ""].filter(Boolean).join(" ");
   /** What is to be known of the numbers; in its place, that Python would not come to them. */
   function tell(isAway) {
