@@ -340,6 +340,15 @@ def test_the_mean_of_folds_in_the_report():
     )
 
 
+@pytest.mark.filterwarnings("error")
+def test_errors_that_are_too_large_for_floats_are_infinite():
+    part = report.Part([[0.0]] * 3, [0.0, 1.0, 2.0])
+    target = tabular.NumberTarget("t", 0.0, 1.0)
+    for far in (1.2e154, 1e200, np.inf):
+        measured = report.measures_of(target, np.array([[0.0, far]] * 3), part, 1.0)
+        assert measured["loss"] == measured["RMSE"] == -measured["R²"] == np.inf
+
+
 def test_a_difference_is_clear_if_it_is_twice_its_corrected_standard_error():
     source = np.random.RandomState(4)
     noise = source.normal(size=100)

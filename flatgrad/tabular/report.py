@@ -157,7 +157,7 @@ def measures_of(target: Target, results: Array, part: Part, scale: float) -> dic
     if isinstance(target, ClassTarget):
         loss = math.fsum(results[:, 0].tolist()) / len(part)
         return {"loss": loss, **_hits(winners(results[:, 1:]), part)}
-    return _errors(results[:, 1].tolist(), part.targets, scale)
+    return _errors(results[:, 1], part, scale)
 
 
 def _scale(target: Target) -> float:
@@ -181,10 +181,16 @@ def _hits(predicted: Any, part: Part) -> dict[str, float]:
     return {"accuracy": int(np.count_nonzero(np.equal(predicted, part.arrays[1]))) / len(part)}
 
 
-def _errors(predicted: Sequence[float], targets: Sequence[float], scale: float) -> dict[str, float]:
-    loss = sum((p - y) * (p - y) for p, y in zip(predicted, targets, strict=True)) / len(targets)
-    mean = sum(targets) / len(targets)
-    variance = sum((y - mean) * (y - mean) for y in targets) / len(targets)
+def _errors(predicted: Any, part: Part, scale: float) -> dict[str, float]:
+    targets = part.arrays[1]
+
+    def mean_square(numbers: Array) -> float:
+        total: float = sum((numbers * numbers).tolist())
+        return total / len(part)
+
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is infinite
+        loss = mean_square(predicted - targets)
+    variance = mean_square(targets - math.fsum(part.targets) / len(part))
     return {"loss": loss, "RMSE": scale * math.sqrt(loss), "R²": 1 - loss / variance if variance else math.nan}
 
 
@@ -196,7 +202,7 @@ def _in_unit(errors: dict[str, float]) -> dict[str, float]:
 def constant_measures(target: Target, training: Part, part: Part, scale: float) -> dict[str, float]:
     """The measures of always predicting the most frequent class, or the mean, of the training rows."""
     if isinstance(target, NumberTarget):
-        return _in_unit(_errors([0.0] * len(part), part.targets, scale))
+        return _in_unit(_errors(0.0, part, scale))
     frequent = max(range(len(target.classes)), key=training.targets.count)
     return _hits([frequent] * len(part), part)
 
@@ -212,7 +218,7 @@ def linear_measures(target: Target, training: Part, part: Part, scale: float) ->
     predicted = others @ np.linalg.lstsq(inputs, targets, rcond=None)[0]
     if isinstance(target, ClassTarget):
         return _hits(predicted.argmax(axis=1), part)
-    return _in_unit(_errors(predicted.tolist(), part.targets, scale))
+    return _in_unit(_errors(predicted, part, scale))
 
 
 def plain_table(rows: Sequence[Sequence[str]]) -> str:
