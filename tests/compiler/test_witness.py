@@ -300,3 +300,37 @@ def test_a_kernel_of_one_size_that_takes_long_says_why(monkeypatch, function, wh
     assert [each.filename for each in warned] == [__file__]
     dynamic(numbers(2 * LARGE))
     assert len(warned) == 1
+
+
+ABSOLUTE = {
+    "abs": lambda a: abs(a) * a,
+    "relu": lambda a: fg.relu(a) * a,
+    "maximum": lambda a: max(a, 0.0) * a,
+    "branch": lambda a: a * a if a > 0.0 else a * 3.0,
+    "huber": lambda a: fg.where(a < 9.0, a * a, 18.0 * a - 81.0),
+}
+
+
+@pytest.mark.parametrize("large", ABSOLUTE.values(), ids=ABSOLUTE)
+def test_first_calls_with_numbers_that_hide_a_branch_do_not_decide_for_later_ones(large):
+    """All numbers of the first call of a size are positive and small, for which both sides of a branch are the same."""
+
+    def total(x):
+        return sum(map(large if len(x) > 30 else lambda a: a * a, x))
+
+    gradient = fg.grad(total, dynamic=True)
+    xs = [[0.5 + 0.01 * k for k in range(count)] for count in (10, 11, 40)]
+    for x in [*xs, [-a for a in xs[-1]], [20.0 * a for a in xs[-1]]]:
+        assert gradient(x) == fg.grad(total, dynamic=False)(x)
+    assert gradient.open_kernels[0].stats.sizes[40] == "different"
+
+
+def test_signs_are_changed_where_only_the_value_of_a_size_is_compared():
+    def total(x):
+        return (x * (np.abs(x) if len(x) > LARGE else x)).sum()
+
+    gradient = fg.grad(total, dynamic=True)
+    for count in 10, 11, LARGE + 1:
+        gradient(np.linspace(0.5, 1.5, count))
+    assert gradient.open_kernels[0].stats.sizes[LARGE + 1] == "different"
+    assert "another value" in gradient.kernel_for(np.ones(LARGE + 1)).stats.own_size

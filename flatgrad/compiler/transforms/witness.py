@@ -1,10 +1,11 @@
 """The value of a function as a witness: where a kernel for all sizes is too large to be compared, its value is.
 
-The function is called as it is, once on plain numbers, or on `Value`s if it does not take plain numbers. A call costs a
-small part of what tracing costs, so it can be made at sizes that are far too large for a trace. A derivative of which
-the value is right is right, too: numbers near those of the call give the value of another function away, and so the
-derivative of one. What changes the derivative only, as `fg.detach` does, and primitives whose derivative a user has
-declared, is counted in that call: as many of each are expected as calls at small sizes let foresee.
+The function is called as it is, on plain numbers, or on `Value`s if it does not take plain numbers; with the signs of
+the numbers changed, too, if it takes these. A call costs a small part of what tracing costs, so it can be made at sizes
+that are far too large for a trace. A derivative of which the value is right is right, too: numbers near those of the
+call give the value of another function away, and so the derivative of one. What changes the derivative only, as
+`fg.detach` does, and primitives whose derivative a user has declared, is counted in that call: as many of each are
+expected as calls at small sizes let foresee.
 """
 
 from __future__ import annotations
@@ -99,6 +100,9 @@ def is_foreseen(
             with noting() as counts_of_many:
                 verdict = _has_value(call, many, partial(moved, _noisy, many), found, has_bits)
             if verdict == "":
+                few, others = moved(_mixed, few), moved(_mixed, many)
+                verdict = _has_value_for_signs(call, kernel, few, others, partial(moved, _noisy, others), has_bits)
+            if verdict == "":
                 return _counts_differ(counts, counts_of_many, partial(_counted, call, partial(moved, move)), foresee)
             if verdict is not None:
                 return verdict
@@ -126,6 +130,22 @@ def _has_value(
         return None
     except Exception as error:  # at small sizes it raises nothing, nor does the kernel
         return f"it raises {type(error).__name__}"
+
+
+def _has_value_for_signs(
+    call: Call, kernel: Callable[[Sequence[Any]], Found], small: Sequence[Any], large: Sequence[Any],
+    noisy: Callable[[], Sequence[Any]], has_bits: bool,
+) -> str | None:  # fmt: skip
+    """The same for numbers of both signs, which show `abs` and its like; empty, too, if the function takes none."""
+    with np.errstate(all="ignore"):
+        try:
+            few, found = kernel(small).numbers, kernel(large)
+            is_finite = np.isfinite(few).all() and np.isfinite(found.numbers).all()
+            if not is_finite or not _agree(few, numbers_of(call(small)), has_bits):
+                return ""
+        except Exception:
+            return ""
+        return _has_value(call, large, noisy, found._replace(sizes=None), has_bits)
 
 
 def _counted(call: Call, moved: Callable[[Sequence[Any]], Sequence[Any]], arguments: Sequence[Any]) -> Counts:
@@ -173,6 +193,12 @@ def _moved(numbers: _Numbers) -> _Numbers:
     """Numbers near these, so that equal numbers do not hide which of them is read."""
     generator = np.random.default_rng(0)
     return numbers * (1.0 + 0.01 * generator.random(numbers.shape)) + 0.001 * generator.random(numbers.shape)
+
+
+def _mixed(numbers: _Numbers) -> _Numbers:
+    """Such numbers of both signs."""
+    mixed: _Numbers = numbers * np.random.default_rng(0).choice([-1.0, 1.0], numbers.shape)
+    return mixed
 
 
 def _noisy(numbers: _Numbers) -> _Numbers:
