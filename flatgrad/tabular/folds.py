@@ -172,13 +172,15 @@ def cross_validate(
             for candidate in going:
                 first = epoch * per_epoch
                 numbers = np.array([candidate.optimizer.step_numbers(first + k) for k in range(per_epoch)])
-                measured = []
+                begun = time.process_time()
                 for run, trained, order in zip(runs, candidate.trained, rows, strict=True):
-                    begun = time.process_time()
                     reruns.load(*run.training.arrays)
                     reruns.advance(trained, numbers, order)
-                    result.step_seconds += time.process_time() - begun
-                    measured.append(_measured(model, run, trained[: len(run.start)]))
+                result.step_seconds += time.process_time() - begun
+                measured = [
+                    _measured(model, run, trained[: len(run.start)])
+                    for run, trained in zip(runs, candidate.trained, strict=True)
+                ]
                 result.steps += per_epoch * len(runs)
                 done.append((candidate, measured))
             for candidate, measured in done:

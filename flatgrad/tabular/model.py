@@ -30,7 +30,7 @@ _FORMAT = 1
 #: From so many rows on, compiling a function of all rows takes less time than it saves.
 _MANY_ROWS = 5_000
 #: At most so many rows are measured at once.
-_BLOCK = 250
+_BLOCK = 32
 
 Scores = list[float]
 
@@ -135,13 +135,15 @@ class TabularModel:
             float is infinite or NaN.
         """
         if self._measured is None:
-            self._measured = vmap(self._loss_and_scores, in_axes=(None, 0, 0), faults="ieee")
+            self._measured = vmap(self._loss_and_scores, in_axes=(None, 0, 0), faults="ieee", dynamic=None)
         numbers = self.parameters if parameters is None else parameters
         numbers, rows = np.asarray(numbers, dtype=float), len(targets)
         # Blocks of one size, the last one filled up: each other size would be compared with what the network says.
         size = self._block = self._block or min(rows, _BLOCK)
         if rows == size:
             return self._measured(numbers, inputs, targets)  # type: ignore[no-any-return]
+        if rows == size:
+            return np.asarray(self._measured(numbers, inputs, targets))
         inputs = np.resize(inputs, (-(-rows // size), size, inputs.shape[1]))
         targets = np.resize(targets, inputs.shape[:2])
         blocks = [self._measured(numbers, *block) for block in zip(inputs, targets, strict=True)]
