@@ -142,8 +142,6 @@ class TabularModel:
         size = self._block = self._block or min(rows, _BLOCK)
         if rows == size:
             return self._measured(numbers, inputs, targets)  # type: ignore[no-any-return]
-        if rows == size:
-            return np.asarray(self._measured(numbers, inputs, targets))
         inputs = np.resize(inputs, (-(-rows // size), size, inputs.shape[1]))
         targets = np.resize(targets, inputs.shape[:2])
         blocks = [self._measured(numbers, *block) for block in zip(inputs, targets, strict=True)]
