@@ -107,9 +107,12 @@ def flat(monkeypatch):
     monkeypatch.setattr("flatgrad.compiler.languages.costs.TINY", 10**9)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tab():
-    """A tab of Chromium for all tests of pages: to start it takes two seconds, and each further tab half a second."""
+    """A tab of Chromium for the tests of a file: to start it takes two seconds, and each further tab half a second.
+
+    Its event loop runs until the end of the file; tests of other files start loops of their own.
+    """
     from tests import pictures
 
     with pictures.browser() as chromium:

@@ -197,6 +197,7 @@ def test_every_public_name_is_exported():
         "runtime",
         "cli",
         "demo",
+        "entries",
         "explain",
         "scripts",
         "selecting",

@@ -409,6 +409,21 @@ def test_a_compiled_gradient_per_row_is_a_part_of_a_graph(backend):
     assert [n.grad for n in numbers] == [pytest.approx(2.0 * second[0]), 0.0, 0.0, pytest.approx(second[3])]
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_what_computes_nothing(backend):
+    """The derivative of each row has no operations."""
+    numbers = [0.0, 2.0, -0.0]
+    value, slopes = fg.vmap(fg.value_and_grad(lambda x: x), backend=backend)(np.array(numbers))
+    assert_same(value.tolist(), numbers)
+    assert slopes.tolist() == [1.0, 1.0, 1.0]
+    assert fg.vmap(fg.grad(lambda x: 3.0), backend=backend)(np.array(numbers)).tolist() == [0.0, 0.0, 0.0]
+
+    def slopes_in_a_graph(xs):
+        return fg.grad(lambda x: x)(xs[0]) * xs[1] + fg.grad(lambda x: x)(xs[1])
+
+    assert fg.grad(slopes_in_a_graph)([2.0, 3.0]) == [0.0, 1.0]
+
+
 @given(programs(inputs=tame, max_steps=8), st.integers(0, len(BACKENDS) - 1))
 @settings(max_examples=examples(30), deadline=None)
 def test_random_programs_over_rows(program, backend):

@@ -43,7 +43,9 @@ class Splices:
         self._known: dict[bytes, Spliced] = {}  # by what they compute, and the user's lines
 
     def add(self, program: Program, stages: Any, first: int) -> None:
-        """Note a derivative, whose first equation is this variable of the trace."""
+        """Note a derivative, whose first equation is this variable of the trace; one without equations has none."""
+        if not len(program):
+            return
         digest = hashlib.sha256(program.digest() + program.sites.tobytes() + repr(program.locations).encode()).digest()
         ranges = self._known.setdefault(digest, Spliced(stages, [])).firsts
         last = ranges[-1] if ranges else None
