@@ -4,6 +4,7 @@ import math
 
 import pytest
 from hypothesis import Phase, given, seed, settings
+from hypothesis.internal.cache import LRUCache
 from hypothesis.internal.conjecture import providers
 
 from flatgrad.runtime.primitives import BY_NAME
@@ -27,6 +28,7 @@ def drawn(strategy, count):
     with pytest.MonkeyPatch.context() as patch:
         if hasattr(providers, "_get_local_constants"):
             patch.setattr(providers, "_get_local_constants", providers.Constants)
+            patch.setattr(providers, "CONSTANTS_CACHE", LRUCache(1024))  # the other one has constants of earlier tests
         collect()
     return examples
 
