@@ -195,7 +195,7 @@ def test_random_statements(extent):
 def test_statements_with_the_same_loops_share_a_function():
     """Also with accesses that occur twice, or are truth values that came in as numbers."""
     fewer = 0
-    for turn in range(len(MACHINES)):
+    for turn in range(max(6, len(MACHINES))):  # some processors have few
         statements = Statements(np.random.default_rng([77, turn]))
         for kind, folds in (("f", ()), ("b", ()), ("f", (16,)), ("b", (3,)), ("f", (2, 5))):
             statements.add((5, 9), kind, folds)
@@ -205,7 +205,7 @@ def test_statements_with_the_same_loops_share_a_function():
         code = MachineCode(program, MACHINES[turn % len(MACHINES)])
         check_code(code, program, statements.inputs())
         fewer += len(program.statements) + 2 - code.code.assembly.count("\ndefine")
-    assert fewer > 15
+    assert fewer > 15, fewer
 
 
 def test_an_access_that_occurs_twice_is_not_two():
