@@ -16,6 +16,7 @@ from ..compiler.printing import counted
 from ..compiler.program.passes import ARRAY_PASSES, Pass, run_passes
 from ..compiler.program.passes.constants import fold_constants
 from ..compiler.program.program import Group, Program
+from ..compiler.program.splices import Spliced
 from ..compiler.program.ways import Way
 from ..compiler.routine import Routine
 from ..compiler.stage import stage
@@ -136,7 +137,7 @@ class LaterStepStages(StepStages):
         """The traced program."""
         with collector_paused():
             made = self._make()
-            self.spliced = made.spliced
+            self.spliced: Sequence[Spliced] = made.spliced
             return made.traced
 
     @property
