@@ -41,7 +41,7 @@ class Trail:
     """
 
     def __init__(self, program: Program, steps: Iterable[Step] = ()) -> None:
-        self.program = program
+        self.program: Program = program
         self._inputs = program.inputs
         self.where: Indices = np.arange(program.inputs + len(program))
         self.constants: dict[int, float] = {}

@@ -102,7 +102,7 @@ class Recorded:
         self._captured = 0
         self._repeated: list[Repeated] = []
         self.folds = False
-        self.splices = Splices()
+        self.splices: Splices = Splices()
         self._looked_through = _BLOCK  # when there are more columns than that behind the last loop
 
     @property
