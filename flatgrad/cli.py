@@ -285,8 +285,9 @@ def _add_train(commands: _Commands) -> None:
     run = train.add_argument_group("training")
     run.add_argument("--epochs", type=int, metavar="N", help="at most so many (default: 50, more for small tables)")
     run.add_argument(
-        "--patience", type=int, default=PATIENCE, metavar="N",
-        help="stop after so many epochs without a better validation loss; 0: never (%(default)s)",
+        "--patience", type=int, metavar="N",
+        help=f"stop after so many epochs without a better validation loss; 0: never (default: half of all epochs, "
+        f"at least {PATIENCE})",
     )  # fmt: skip
     run.add_argument("--batch-size", type=int, metavar="N", help="rows per step (default: 16, fewer if very wide)")
     run.add_argument("--optimizer", default="adamw", metavar="NAME", help="adamw (default), adam, sgd, rmsprop")

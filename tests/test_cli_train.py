@@ -319,6 +319,23 @@ def test_training_stops_early_and_keeps_the_best_epoch(tmp_path, run):
     assert not history["stopped_early"]
 
 
+def test_patience_lasts_until_the_rate_has_fallen(tmp_path, run):
+    """The loss has time to fall again: by default it goes on where 20 epochs in vain would have ended it."""
+    source, rows = random.Random(3), [["a", "b", "c", "y"]]
+    for _ in range(300):
+        x = [source.gauss(0, 1) for _ in range(3)]
+        rows.append([*x, 3.0 * x[0] * x[1] + x[2] + source.gauss(0, 0.3)])
+    options = "--target", "y", "--epochs", 160, "--lr", 0.05, "--optimizer", "adam"
+    lengths, losses = [], []
+    for name, patience in ("fixed", ["--patience", 20]), ("default", []):
+        run("train", write_rows(tmp_path / "hilly.csv", rows), *options, *patience, "--out", tmp_path / name)
+        history = json.loads((tmp_path / name / "history.json").read_text(encoding="utf-8"))
+        lengths.append(len(history["validation_loss"]))
+        losses.append(min(history["validation_loss"]))
+    assert lengths[0] < 80 < lengths[1]
+    assert losses[1] < 0.9 * losses[0]
+
+
 def test_a_model_is_not_overwritten_unasked(folder, small, run, fails):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     arguments = ["train", small, "--target", "kind", "--epochs", 1, "--hidden", "none", "--out", folder]

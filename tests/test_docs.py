@@ -257,7 +257,9 @@ def test_the_environment_variables_that_are_named_are_those_that_are_read():
 def test_the_defaults_of_training_that_are_named():
     text = (DOCS / "command_line.md").read_text("utf-8")
     defaults = Settings("y")
-    assert f"After {defaults.patience} epochs without a better validation loss" in text
+    least = defaults.patience_of(1)
+    assert f"After half of all epochs, but at least {least}, without a better validation loss" in text
+    assert defaults.patience_of(10 * least) == 5 * least
     assert "split once: a fifth of the rows is for\n  validation" in text
     assert training._VALIDATION == 1 / 5
     assert f"A table of up to {training._FOLD_ROWS:,} rows is cut into ten folds" in text

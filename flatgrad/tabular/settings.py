@@ -10,7 +10,8 @@ from .. import nn
 from ..nn.layers import activations
 from ..runtime.errors import OptionError
 
-#: After so many epochs without a better validation loss the training stops.
+#: By default, half of all epochs without a better validation loss end the training, but not fewer than these. Fewer
+#: would end it while the learning rate is still high: the loss falls again once the rate has fallen.
 PATIENCE = 20
 TASKS = ("auto", "classify", "regress")
 
@@ -50,7 +51,7 @@ class Settings:
         validation: the fraction of rows that is set aside for validation where there are no folds; 0: none. By default
             0.2.
         patience: how many epochs without a better validation loss (the mean over the folds) end the training; 0: none
-            do. The best epoch is kept in any case.
+            do. By default half of all epochs, but at least 20. The best epoch is kept in any case.
         ignore: columns to leave out.
         categorical: columns to take as categories though they hold numbers, or many different texts.
     """
@@ -66,7 +67,7 @@ class Settings:
     seed: int = 0
     folds: int | None = None
     validation: float | None = None
-    patience: int = PATIENCE
+    patience: int | None = None
     ignore: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
 
@@ -79,7 +80,7 @@ class Settings:
         for name, number in (("epochs", self.epochs), ("batch-size", self.batch_size)):
             if number is not None and number < 1:
                 raise OptionError(f"--{name} must be at least 1, got {number}")
-        if self.patience < 0:
+        if self.patience is not None and self.patience < 0:
             raise OptionError(f"--patience must not be negative, got {self.patience}; 0 means never to stop early")
         if any(size < 1 for size in self.hidden):
             raise OptionError(f"--hidden: sizes must be at least 1, got {','.join(map(str, self.hidden))}")
@@ -96,6 +97,14 @@ class Settings:
     def rate(self) -> float:
         """The learning rate at the start."""
         return self.lr or OPTIMIZERS[self.optimizer][0]
+
+    def patience_of(self, epochs: int) -> int:
+        """How many of so many epochs may bring no better validation loss; 0: all of them.
+
+        >>> Settings("y").patience_of(50), Settings("y").patience_of(10), Settings("y", patience=7).patience_of(50)
+        (25, 20, 7)
+        """
+        return max(PATIENCE, epochs // 2) if self.patience is None else self.patience
 
     def optimizers(self, steps: int, folds: int) -> list[tuple[float | None, nn.Optimizer]]:
         """The optimisers for so many steps, with their weight decays: those to choose from, if there are folds."""

@@ -118,7 +118,7 @@ def train(
     texts = " -> ".join(map(str, [sizes[0], *sizes[1], sizes[2]]))
     kind = settings.activation if settings.hidden else "linear"
     echo(f"model: {texts}, {kind}, {count_of(count, 'parameter')}")
-    at_most = "at most " if folds or (validation and settings.patience) else ""
+    at_most = "at most " if folds or (validation and settings.patience_of(epochs)) else ""
     per_epoch = count_of(-(-len(training) // batch), "step")
     echo(f"{settings.optimizer}, batches of {batch}, {at_most}{count_of(epochs, 'epoch')} of {per_epoch}\n")
 
@@ -375,7 +375,7 @@ def _fit(
         seed=settings.seed,
         metrics={f"validation {name}": measured(name) for name in names},
         # The best epoch is kept, whether the run stops early or not.
-        patience=(settings.patience or epochs) if validation else None,
+        patience=(settings.patience_of(epochs) or epochs) if validation else None,
         monitor="validation loss" if validation else None,
         progress=progress,
     )
@@ -417,7 +417,7 @@ def _fit_folds(
         with nullcontext() if progress else preparing("", hidden=True):
             result = cross_validate(
                 model, training, missing, step, optimizers, folds=folds, repeats=repeats, batch=batch, epochs=epochs,
-                patience=settings.patience, seed=settings.seed, new_start=start, progress=show,
+                patience=settings.patience_of(epochs), seed=settings.seed, new_start=start, progress=show,
             )  # fmt: skip
     finally:
         if bar is not None:
