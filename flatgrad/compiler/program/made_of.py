@@ -1,17 +1,14 @@
-"""What programs are made of: who makes a program of another one notes it here, for those who follow equations.
-
-Nobody notes anything unless somebody has asked for it; and what one thread asks for, other threads do not note.
-"""
+"""What programs are made of: who makes a program of another one notes it here, for those who follow equations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from .notes import Notes
 from .program import Program
 
 _Numbers: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -56,16 +53,15 @@ class Differentiation(NamedTuple):
 
 Step: TypeAlias = Rebuilding | Differentiation
 
-_noted: ContextVar[list[Step] | None] = ContextVar("steps", default=None)
+_notes = Notes("steps", list[Step])
 
 
 def noted() -> list[Step] | None:
     """Where steps are noted; None where nobody wants to know."""
-    return _noted.get()
+    return _notes.kept
 
 
-@contextmanager
-def noting_steps() -> Iterator[list[Step]]:
+def noting_steps() -> AbstractContextManager[list[Step]]:
     """Note how programs are made of other ones, in order.
 
     Example:
@@ -79,9 +75,4 @@ def noting_steps() -> Iterator[list[Step]]:
         >>> [(step.where.tolist() == [0, GONE, 1], step.sources.tolist()) for step in steps]
         [(True, [1])]
     """
-    steps: list[Step] = []
-    token = _noted.set(steps)
-    try:
-        yield steps
-    finally:
-        _noted.reset(token)
+    return _notes.asked()

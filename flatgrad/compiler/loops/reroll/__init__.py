@@ -9,13 +9,12 @@ each loop reads into strides. Lanes are independent and keep their order of oper
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
 
+from ...program.notes import Notes
 from ...program.program import Program
 from ...program.progress import report
 from ..array_program import ArrayProgram
@@ -39,19 +38,12 @@ class Found(NamedTuple):
     fused: Fused
 
 
-#: Where it is noted what is found; None where nobody wants to know.
-_noted: ContextVar[list[Found] | None] = ContextVar("packs", default=None)
+_notes = Notes("packs", list[Found])
 
 
-@contextmanager
-def noting_packs() -> Iterator[list[Found]]:
+def noting_packs() -> AbstractContextManager[list[Found]]:
     """Note what is found in the programs that are re-rolled, in order: for those who want to show the steps."""
-    found: list[Found] = []
-    token = _noted.set(found)
-    try:
-        yield found
-    finally:
-        _noted.reset(token)
+    return _notes.asked()
 
 
 def reroll(program: Program, *, fast: bool = False, terms: int = TERMS, lanes: int = 0) -> ArrayProgram:
@@ -79,7 +71,7 @@ def reroll(program: Program, *, fast: bool = False, terms: int = TERMS, lanes: i
     loops = loops_of(packed.packs)
     outside += [loop.addresses for loop in loops if kinds[loop.equations[0]]]  # turns are alike if they stay alone
     fused = fuse(loops, outside, packed.size, program)
-    noted = _noted.get()
+    noted = _notes.kept
     if noted is not None:
         noted.append(Found(program, chains, packed, fused))
     report("re-rolling", len(program))

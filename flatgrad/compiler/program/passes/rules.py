@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from ....runtime import primitives as p
 from ....runtime.primitives import Primitive
+from ..notes import Notes
 from ..rewriter import Rewriter
 
 #: Names of the rules that have been applied in this process; the tests want to see all of them.
 FIRED: set[str] = set()
-#: Where it is noted which rules rewrite which equations; None where nobody wants to know.
-_noted: ContextVar[dict[int, list[str]] | None] = ContextVar("rules", default=None)
+#: Which rules rewrite which equations.
+_notes = Notes("rules", dict[int, list[str]])
 
 
-@contextmanager
-def noting_rules() -> Iterator[dict[int, list[str]]]:
+def noting_rules() -> AbstractContextManager[dict[int, list[str]]]:
     """Note which rules rewrite which equations of a program, in order: for those who want to show it.
 
     Example:
@@ -31,12 +30,7 @@ def noting_rules() -> Iterator[dict[int, list[str]]]:
         >>> fired
         {0: ['mul_one']}
     """
-    fired: dict[int, list[str]] = {}
-    token = _noted.set(fired)
-    try:
-        yield fired
-    finally:
-        _noted.reset(token)
+    return _notes.asked()
 
 
 class View:
@@ -48,7 +42,7 @@ class View:
 
     def __init__(self, rewriter: Rewriter) -> None:
         self._rewriter, self._inputs = rewriter, rewriter.program.inputs
-        self._fired = _noted.get()
+        self._fired = _notes.kept
 
     @property
     def equation(self) -> int:
