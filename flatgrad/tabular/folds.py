@@ -152,7 +152,6 @@ def cross_validate(
         KeyboardInterrupt: if Ctrl-C came before the first epoch was complete.
     """
     result = CrossValidation(repeats)
-    per_epoch = -(-len(part) // batch)
     cut = _Cut(model, part, missing)
     most = -(-len(part) // folds)
     runs = []
@@ -164,31 +163,8 @@ def cross_validate(
     candidates = [
         _Candidate(optimizer, decay, [reruns.begin(run.start) for run in runs]) for decay, optimizer in optimizers
     ]
-    going = list(candidates)
     try:
-        for epoch in range(epochs):
-            rows = [run.next_rows(per_epoch * batch) for run in runs]
-            done = []
-            for candidate in going:
-                first = epoch * per_epoch
-                numbers = np.array([candidate.optimizer.step_numbers(first + k) for k in range(per_epoch)])
-                begun = time.process_time()
-                for run, trained, order in zip(runs, candidate.trained, rows, strict=True):
-                    reruns.load(*run.training.arrays)
-                    reruns.advance(trained, numbers, order)
-                result.step_seconds += time.process_time() - begun
-                measured = [
-                    _measured(model, run, trained[: len(run.start)])
-                    for run, trained in zip(runs, candidate.trained, strict=True)
-                ]
-                result.steps += per_epoch * len(runs)
-                done.append((candidate, measured))
-            for candidate, measured in done:
-                candidate.end_epoch(measured)
-            progress(per_epoch * len(runs) * len(going), min(candidate.losses[-1] for candidate in going))
-            going = [candidate for candidate in going if not candidate.is_out_of_patience(patience)]
-            if not going:
-                break
+        _run_epochs(model, runs, reruns, candidates, result, epochs, patience, progress)
     except KeyboardInterrupt:
         candidates = [candidate for candidate in candidates if candidate.losses]
         if not candidates:
@@ -197,7 +173,6 @@ def cross_validate(
     best = min(candidates, key=lambda candidate: candidate.losses[candidate.best])
     result.epochs, result.decay = best.best + 1, best.decay
     result.stopped_early = len(best.losses) < epochs and not result.interrupted
-    target = model.preprocessing.target
 
     def named(measured: Sequence[dict[str, float]]) -> dict[str, list[float]]:
         figures = {name: [each[name] for each in measured] for name in measured[0]}
@@ -205,14 +180,45 @@ def cross_validate(
             figures["R²"] = _explained(figures["RMSE"], [len(run.validation) for run in runs], folds, cut.deviation)
         return figures
 
-    epochs_named = [named(measured) for measured in best.measured]
-    result.curves = {
-        name: [math.fsum(each[name]) / len(each[name]) for each in epochs_named] for name in epochs_named[0]
-    }
-    result.model = epochs_named[best.best]
+    by_epoch = [named(measured) for measured in best.measured]
+    result.curves = {name: [math.fsum(each[name]) / len(each[name]) for each in by_epoch] for name in by_epoch[0]}
+    result.model = by_epoch[best.best]
+    target = model.preprocessing.target
     result.baseline = named([constant_measures(target, run.training, run.validation, run.scale) for run in runs])
     result.linear = named([linear_measures(target, run.training, run.validation, run.scale) for run in runs])
     return result
+
+
+def _run_epochs(
+    model: TabularModel, runs: Sequence[_Fold], reruns: Reruns, candidates: Sequence[_Candidate],
+    result: CrossValidation, epochs: int, patience: int, progress: Callable[[int, float], Any],
+) -> None:  # fmt: skip
+    """Make the runs of all candidates side by side, epoch by epoch, and measure after each epoch."""
+    per_epoch = -(-len(reruns.X) // reruns.batch)
+    going = list(candidates)
+    for epoch in range(epochs):
+        orders = [run.next_rows(per_epoch * reruns.batch) for run in runs]
+        done = []
+        for candidate in going:
+            first = epoch * per_epoch
+            numbers = np.array([candidate.optimizer.step_numbers(first + k) for k in range(per_epoch)])
+            begun = time.process_time()
+            for run, trained, order in zip(runs, candidate.trained, orders, strict=True):
+                reruns.load(*run.training.arrays)
+                reruns.advance(trained, numbers, order)
+            result.step_seconds += time.process_time() - begun
+            result.steps += per_epoch * len(runs)
+            measured = [
+                _measured(model, run, trained[: len(run.start)])
+                for run, trained in zip(runs, candidate.trained, strict=True)
+            ]
+            done.append((candidate, measured))
+        for candidate, measured in done:  # an epoch counts for all candidates, or after Ctrl-C for none
+            candidate.end_epoch(measured)
+        progress(per_epoch * len(runs) * len(going), min(candidate.losses[-1] for candidate in going))
+        going = [candidate for candidate in going if not candidate.is_out_of_patience(patience)]
+        if not going:
+            break
 
 
 def partition(groups: Sequence[Sequence[int]], folds: int, seed: int) -> list[list[int]]:
